@@ -1,0 +1,127 @@
+"""The one table of state changes: for files, requests and batches, which event leads from which state to which.
+
+Theory of operation. A state is never assigned; an *event* is applied to it, and only the pairs listed here exist. The
+store applies them as compare-and-set, so a step that runs twice (after a crash, or because a bell rang twice) finds
+the state already changed and does nothing. An illegal event raises and changes nothing.
+
+                       intend            accept              end            close
+    batch:     SEALED ───────▶ SUBMITTING ───────▶ IN_PROGRESS ───▶ ENDED ───────▶ CLOSED
+                  ▲               │  │                 │  ▲           │
+                  └── withdraw ───┘  └─ refuse ▶       └──┴─ lose, find, lose ▶ LOST
+                                        REFUSED
+
+    request:   INCOMING ─admit▶ WAITING ─seal▶ BATCHED ─answer | cut_short | fail▶ ANSWERED | INCOMPLETE | FAILED
+                                   ▲             │  │                                                ▲
+                                   └── requeue ──┘  └─ condemn ▶ FAILING ───────── publish ──────────┘
+
+    source:    READING ─record▶ OPEN ─settle▶ SETTLED ─archive▶ DONE
+                  └─ reject ▶ REJECTING ─put_aside▶ REJECTED
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from batchbox.model import BatchState, RequestState, SourceState
+
+S = TypeVar("S", BatchState, RequestState, SourceState)
+E = TypeVar("E", bound=StrEnum)
+
+
+class BatchEvent(StrEnum):
+    """What can happen to a batch."""
+
+    INTEND = "intend"
+    """Its sending was written down; the POST may follow."""
+    WITHDRAW = "withdraw"
+    """The POST surely did not create it."""
+    ACCEPT = "accept"
+    """The API has it: by its answer, or found again by its nonce."""
+    REFUSE = "refuse"
+    END = "end"
+    LOSE = "lose"
+    FIND = "find"
+    CLOSE = "close"
+
+
+class RequestEvent(StrEnum):
+    """What can happen to a request."""
+
+    ADMIT = "admit"
+    SEAL = "seal"
+    REQUEUE = "requeue"
+    ANSWER = "answer"
+    CUT_SHORT = "cut_short"
+    FAIL = "fail"
+    CONDEMN = "condemn"
+    """It ended without a line of results: its error is written down, the file follows."""
+    PUBLISH = "publish"
+    """The file that CONDEMN promised is in the outbox."""
+
+
+class SourceEvent(StrEnum):
+    """What can happen to a claimed file."""
+
+    RECORD = "record"
+    REJECT = "reject"
+    SETTLE = "settle"
+    ARCHIVE = "archive"
+    PUT_ASIDE = "put_aside"
+
+
+BATCH_TRANSITIONS: Mapping[tuple[BatchState, BatchEvent], BatchState] = {
+    (BatchState.SEALED, BatchEvent.INTEND): BatchState.SUBMITTING,
+    (BatchState.SUBMITTING, BatchEvent.WITHDRAW): BatchState.SEALED,
+    (BatchState.SUBMITTING, BatchEvent.ACCEPT): BatchState.IN_PROGRESS,
+    (BatchState.SUBMITTING, BatchEvent.REFUSE): BatchState.REFUSED,
+    (BatchState.IN_PROGRESS, BatchEvent.END): BatchState.ENDED,
+    (BatchState.IN_PROGRESS, BatchEvent.LOSE): BatchState.LOST,
+    (BatchState.ENDED, BatchEvent.LOSE): BatchState.LOST,
+    (BatchState.LOST, BatchEvent.FIND): BatchState.IN_PROGRESS,
+    (BatchState.ENDED, BatchEvent.CLOSE): BatchState.CLOSED,
+}
+
+REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
+    (RequestState.INCOMING, RequestEvent.ADMIT): RequestState.WAITING,
+    (RequestState.WAITING, RequestEvent.SEAL): RequestState.BATCHED,
+    (RequestState.BATCHED, RequestEvent.REQUEUE): RequestState.WAITING,
+    (RequestState.BATCHED, RequestEvent.ANSWER): RequestState.ANSWERED,
+    (RequestState.BATCHED, RequestEvent.CUT_SHORT): RequestState.INCOMPLETE,
+    (RequestState.BATCHED, RequestEvent.FAIL): RequestState.FAILED,
+    (RequestState.BATCHED, RequestEvent.CONDEMN): RequestState.FAILING,
+    (RequestState.FAILING, RequestEvent.PUBLISH): RequestState.FAILED,
+}
+
+SOURCE_TRANSITIONS: Mapping[tuple[SourceState, SourceEvent], SourceState] = {
+    (SourceState.READING, SourceEvent.RECORD): SourceState.OPEN,
+    (SourceState.READING, SourceEvent.REJECT): SourceState.REJECTING,
+    (SourceState.OPEN, SourceEvent.SETTLE): SourceState.SETTLED,
+    (SourceState.SETTLED, SourceEvent.ARCHIVE): SourceState.DONE,
+    (SourceState.REJECTING, SourceEvent.PUT_ASIDE): SourceState.REJECTED,
+}
+
+
+class IllegalTransitionError(Exception):
+    """An event was applied to a state that does not know it: a mistake of ours, never of a user's."""
+
+
+def after_batch(state: BatchState, event: BatchEvent) -> BatchState:
+    """Return the state that the event leads to. Raises IllegalTransitionError."""
+    return _after(BATCH_TRANSITIONS, state, event)
+
+
+def after_request(state: RequestState, event: RequestEvent) -> RequestState:
+    """Return the state that the event leads to. Raises IllegalTransitionError."""
+    return _after(REQUEST_TRANSITIONS, state, event)
+
+
+def after_source(state: SourceState, event: SourceEvent) -> SourceState:
+    """Return the state that the event leads to. Raises IllegalTransitionError."""
+    return _after(SOURCE_TRANSITIONS, state, event)
+
+
+def _after(table: Mapping[tuple[S, E], S], state: S, event: E) -> S:
+    try:
+        return table[state, event]
+    except KeyError:
+        raise IllegalTransitionError(f"{event} cannot happen to {state}") from None

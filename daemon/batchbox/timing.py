@@ -1,0 +1,39 @@
+"""When something is due: back-off, poll and look schedules, and windows, computed from numbers alone.
+
+Nothing here reads a clock or draws a random number; callers pass both. All durations are seconds.
+"""
+
+from collections.abc import Sequence
+
+JITTER_SHARE = 0.2
+"""A wait is shortened by up to this share, so that many daemons do not come back in step."""
+
+LOOKS_SECONDS = (5.0, 60.0)
+"""Early looks for a batch in doubt: most lost replies concern a batch that the list shows within seconds."""
+
+
+def jittered(seconds: float, *, chance: float) -> float:
+    """Shorten a wait by up to JITTER_SHARE. `chance` is a random number in [0, 1)."""
+    return seconds * (1 - JITTER_SHARE * chance)
+
+
+def backoff_seconds(failures: int, *, first: float, longest: float) -> float:
+    """Return the wait after so many failures in a row (at least 1): doubled each time, never over `longest`."""
+    doublings = min(failures - 1, 30)  # beyond 2**30 every `longest` in use has been reached
+    return float(min(longest, first * 2**doublings))
+
+
+def poll_seconds(polls: int, *, first: float, factor: float, longest: float) -> float:
+    """Return the wait before poll number `polls` + 1 of one batch."""
+    delay = first
+    for _ in range(polls):
+        delay = min(longest, delay * factor)
+        if delay >= longest:
+            break
+    return min(longest, delay)
+
+
+def look_seconds(grace: float) -> Sequence[float]:
+    """Return when to look for a batch in doubt, counted from the unknown outcome; the last look is at `grace`."""
+    early = [at for at in (*LOOKS_SECONDS, grace / 2) if at < grace]
+    return [*sorted(early), grace]
