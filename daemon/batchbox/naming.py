@@ -1,0 +1,245 @@
+"""Names: how those of droppers become custom_ids, wire ids, claims and stems, and which names are never requests.
+
+Everything here is a function of its arguments. A file's name is a `str` as `os.fsdecode` makes it: bytes that are not
+UTF-8 are kept as lone surrogates, so every name survives the way through a claim and back.
+"""
+
+import base64
+import hashlib
+import re
+import unicodedata
+
+from slugify import slugify
+
+from batchbox.model import CustomId, Nonce, WireId
+
+CUSTOM_ID_CHARACTERS_MAX = 64
+"""The API's documentation: `^[a-zA-Z0-9_-]{1,64}$`."""
+
+WIRE_STEM_CHARACTERS_MAX = 44
+"""What of a custom_id stays readable in a wire id: 64 less `__`, the nonce, `-` and nine digits."""
+
+NAME_BYTES_MAX = 255
+"""The longest name that Linux file systems take."""
+
+_CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_SPACES_AND_DOTS = re.compile(r"[ .]+")
+_OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9_-]+")
+_WIRE_ID = re.compile(r"[a-zA-Z0-9_-]{1,44}__([a-z2-7]{8})-(0|[1-9][0-9]{0,8})")
+_CLAIM_NAME = re.compile(r"([0-9a-f]{12})-[0-9a-f]{16}~(.+)", re.DOTALL)
+_HASH_CHARACTERS = 6
+
+_RESERVED_ON_WINDOWS = frozenset(
+    {"con", "prn", "aux", "nul", "clock$", "conin$", "conout$"}
+    | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+)
+
+
+def is_custom_id(text: str) -> bool:
+    """Tell whether the API would take the text as a custom_id."""
+    return _CUSTOM_ID.fullmatch(text) is not None
+
+
+def custom_id_from(stem: str) -> CustomId:
+    """Derive a custom_id from a file's name without its extension.
+
+    Runs of spaces and dots become `-`. Other characters are transliterated; when anything was transliterated, lost or
+    cut, a short hash of the original is added, the same for every spelling of the same visible name.
+    """
+    plain = _SPACES_AND_DOTS.sub("-", stem)
+    if is_custom_id(plain):
+        return CustomId(plain)
+    visible = unicodedata.normalize("NFC", stem)
+    plain = _SPACES_AND_DOTS.sub("-", visible)
+    readable = _OTHER_CHARACTERS.sub(_transliterated, plain)
+    readable = re.sub("-{2,}", "-", readable).strip("-") or "file"
+    return CustomId(_cut_with_hash(readable, original=visible, room=CUSTOM_ID_CHARACTERS_MAX))
+
+
+def custom_id_of_file(name: str) -> CustomId:
+    """Derive a custom_id from a file's name, whose extension does not count."""
+    return custom_id_from(_split_extension(name)[0])
+
+
+def numbered(custom_id: CustomId, n: int) -> CustomId:
+    """Return `<custom_id>-<n>`; where that would be too long the id is cut and marked by a hash, never the number."""
+    room = CUSTOM_ID_CHARACTERS_MAX - len(str(n)) - 1
+    if len(custom_id) <= room:
+        return CustomId(f"{custom_id}-{n}")
+    return CustomId(f"{_cut_with_hash(custom_id, original=custom_id, room=room)}-{n}")
+
+
+def wire_id(custom_id: CustomId, *, nonce: Nonce, number: int) -> WireId:
+    """Return the name that the API gets: readable, and unique for ever."""
+    return WireId(f"{custom_id[:WIRE_STEM_CHARACTERS_MAX]}__{nonce}-{number}")
+
+
+def parse_wire_id(text: str) -> tuple[Nonce, int] | None:
+    """Return the nonce and the number of a wire id, None for a name that is not one of ours."""
+    match = _WIRE_ID.fullmatch(text)
+    return (Nonce(match[1]), int(match[2])) if match else None
+
+
+def new_nonce(random_bytes: bytes) -> Nonce:
+    """Spell five random bytes as a nonce."""
+    return Nonce(base64.b32encode(random_bytes).decode("ascii").lower())
+
+
+def stem_for(custom_id: CustomId) -> str:
+    """Return the stem of the answer's files: the custom_id, out of the way of the names that Windows reserves."""
+    reserved = custom_id.partition(".")[0].lower() in _RESERVED_ON_WINDOWS
+    return f"id-{custom_id}" if reserved else custom_id
+
+
+def with_suffix_number(name: str, n: int) -> str:
+    """Return the n-th choice for a name: itself, then with `__2`, `__3` … before the extension, within 255 bytes."""
+    if n == 1:
+        return name
+    suffix = f"__{n}"
+    stem, extension = _split_extension(cut_to_bytes(name, NAME_BYTES_MAX - len(suffix)))
+    return f"{stem}{suffix}{extension}"
+
+
+def cut_to_bytes(name: str, limit: int = NAME_BYTES_MAX) -> str:
+    """Shorten the name to so many bytes, before its extension, without cutting through a character."""
+    if _size_bytes(name) <= limit:
+        return name
+    stem, extension = _split_extension(name)
+    if _size_bytes(extension) >= limit:
+        return _start(name, limit)
+    return _start(stem, limit - _size_bytes(extension)) + extension
+
+
+def claim_name(original: str, *, dropped_ms: int, random_bytes: bytes) -> str:
+    """Return the name of a claimed file in processing/. Claims sort by the time of the drop.
+
+    Args:
+        original: The name it was dropped under; it is cut if the claim would not fit otherwise.
+        dropped_ms: Milliseconds since 1970; a clock that stands before it counts as 1970.
+        random_bytes: Eight, which make the claim unique.
+    """
+    mark = f"{max(dropped_ms, 0):012x}-{random_bytes.hex()}~"
+    return mark + cut_to_bytes(original, NAME_BYTES_MAX - len(mark))
+
+
+def parse_claim_name(name: str) -> tuple[int, str] | None:
+    """Return when the file was dropped, in milliseconds, and its original name; None for a name that is no claim."""
+    match = _CLAIM_NAME.fullmatch(name)
+    return (int(match[1], 16), match[2]) if match else None
+
+
+def _transliterated(run: re.Match[str]) -> str:
+    return slugify(run[0], lowercase=False, entities=False, decimal=False, hexadecimal=False) or "-"
+
+
+def _cut_with_hash(text: str, *, original: str, room: int) -> str:
+    digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+    return f"{text[: room - _HASH_CHARACTERS - 1]}-{digest}"
+
+
+def _split_extension(name: str) -> tuple[str, str]:
+    """Part the name before its last dot; dots that it begins with make no extension."""
+    stem, dot, extension = name.rpartition(".")
+    return (stem, dot + extension) if stem.strip(".") else (name, "")
+
+
+def _size_bytes(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))
+
+
+def _start(text: str, limit: int) -> str:
+    """Return the longest start of the text that fits; its characters are whole because they are never taken apart."""
+    size_bytes = 0
+    for index, character in enumerate(text):
+        size_bytes += _size_bytes(character)
+        if size_bytes > limit:
+            return text[:index]
+    return text
+
+
+# Names that are never requests. One table in parts, by the way a name is recognised; all are compared without
+# case. A pattern stands here only if a known program makes such names for files that are not finished, not documents,
+# or not the file that somebody meant to drop: a name that is ignored gets no answer and no explanation.
+
+_IGNORED_STARTS = (
+    ".",  # hidden: .DS_Store, ._x (macOS), .x.swp (Vim), .#x (Emacs), .~lock.x# (LibreOffice), .x.a1B2c3 (rsync),
+    #       .goutputstream-x (GNOME), .nfs000 (NFS), .fuse_hidden000 (FUSE), .smbdelete (Samba), .in.x. (lftp, ProFTPD),
+    #       .pureftpd-upload.x (Pure-FTPd), .syncthing.x.tmp, .dropbox.cache, .sync_x.db (Nextcloud), .x.icloud
+    "~",  # ~$x.docx, ~WRL0001.tmp (Office), ~syncthing~x.tmp (Syncthing), ~x.idlk (InDesign)
+    "_",  # lanes' own files and other things that are kept beside requests
+)
+
+_IGNORED_NAMES = frozenset(
+    {
+        "4913",  # Vim tries whether it may write a folder; taken, it adds 123
+        "5036",
+        "5159",
+        "thumbs.db",  # Windows Explorer
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "$recycle.bin",  # Windows
+        "system volume information",
+        "icon\r",  # macOS Finder, a folder's own icon
+        "network trash folder",  # netatalk
+        "temporary items",
+        "thevolumesettingsfolder",
+        "lost+found",  # ext4
+        "@eadir",  # Synology
+        "#recycle",
+        "#snapshot",
+        "@recycle",  # QNAP
+        "@recently-snapshot",
+    }
+)
+
+_IGNORED_ENDS = (
+    "~",  # Emacs, Vim, Kate, gedit, joe, rsync --backup: the version before
+    ".tmp",  # Office, LibreOffice, browsers and many others
+    ".temp",
+    ".swp",  # Vim, where its swap files are not hidden
+    ".swo",
+    ".swn",
+    ".swx",  # Vim, a moment at the start
+    ".crdownload",  # Chrome, Edge, Brave, Vivaldi
+    ".crswap",  # Chrome, a page that writes files
+    ".part",  # Firefox, KDE, yt-dlp
+    ".partial",  # Internet Explorer, rclone
+    ".download",  # Safari
+    ".opdownload",  # Opera
+    ".filepart",  # WinSCP
+    ".aria2",  # aria2
+    ".gstmp",  # gsutil
+    ".!sync",  # Resilio Sync
+    "___jb_tmp___",  # JetBrains editors
+    "___jb_old___",
+    "___jb_bak___",
+)
+
+_AUTO_SAVE = re.compile(r"#.*#", re.DOTALL)  # Emacs
+
+_SAFE_SAVE = re.compile(r"\.sb-[0-9a-f]{8}-[a-z0-9]{6}\Z")  # macOS, while an editor saves
+
+_CONFLICT_COPY = re.compile(
+    r"""
+      \.sync-conflict-[0-9]{8}-[0-9]{6}(-[a-z0-9]{7})?(\.|\Z)  # Syncthing
+    | \([^()]*conflicted\ copy[^()]*\)                         # Dropbox, Nextcloud, ownCloud, Box
+    | \(case\ conflict(\ [0-9]+)?\)                            # Dropbox, Nextcloud
+    | \(sfconflict\ [^()]*\)                                   # Seafile
+    | _conflict-[0-9]{8}-[0-9]{6}(\.|\Z)                       # Nextcloud and ownCloud, earlier versions
+    """,
+    re.VERBOSE,
+)
+
+
+def is_ignored(name: str) -> bool:
+    """Tell whether the name is one of a temporary, lock, conflict or system file: such are never requests."""
+    folded = name.lower()
+    return (
+        folded.startswith(_IGNORED_STARTS)
+        or folded.endswith(_IGNORED_ENDS)
+        or folded in _IGNORED_NAMES
+        or _AUTO_SAVE.fullmatch(folded) is not None
+        or _SAFE_SAVE.search(folded) is not None
+        or ("conflict" in folded and _CONFLICT_COPY.search(folded) is not None)
+    )

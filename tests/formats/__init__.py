@@ -1,0 +1,1 @@
+"""What files may hold, seen through `parse_file` and its neighbours."""
