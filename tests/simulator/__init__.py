@@ -1,0 +1,1 @@
+"""The simulator, seen through the unmodified SDK."""
