@@ -37,3 +37,35 @@ def look_seconds(grace: float) -> Sequence[float]:
     """Return when to look for a batch in doubt, counted from the unknown outcome; the last look is at `grace`."""
     early = [at for at in (*LOOKS_SECONDS, grace / 2) if at < grace]
     return [*sorted(early), grace]
+
+
+class Backoff:
+    """A wait that grows with every failure in a row, of one thing that is tried again and again."""
+
+    def __init__(self, *, first: float, longest: float) -> None:
+        self._first = first
+        self._longest = longest
+        self._failures = 0
+        self._until = 0.0
+
+    def fail(self, now: float, *, chance: float, at_least: float = 0.0) -> float:
+        """Count a failure at the monotonic moment; return when to try again."""
+        self._failures += 1
+        wait = jittered(backoff_seconds(self._failures, first=self._first, longest=self._longest), chance=chance)
+        self._until = now + max(wait, at_least)
+        return self._until
+
+    def succeed(self) -> None:
+        """Forget the failures."""
+        self._failures = 0
+        self._until = 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last try failed."""
+        return self._failures > 0
+
+    @property
+    def until(self) -> float:
+        """The monotonic moment of the next try; 0 if nothing failed."""
+        return self._until

@@ -1,0 +1,398 @@
+"""The inbox and the claims: list, sample, claim by rename, read.
+
+A rename is the only lock: whoever's rename succeeds owns the file. Names are whatever the file system has; nothing
+that is not a regular file is ever opened for its content.
+"""
+
+import errno
+import hashlib
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+from batchbox.errors import RejectedError
+from batchbox.folders.layout import INBOX, PROCESSING, claims_folder, lane_folder
+from batchbox.folders.root import Root, exists, folder, sync_folder
+from batchbox.formats import REQUEST_BYTES_MAX, FileKind, breaks_off
+from batchbox.model import INBOX_LANE, Instance, Lane, RejectReason
+from batchbox.settling import Sample
+
+T = TypeVar("T")
+
+TAIL_BYTES = 64
+LANES_MAX = 1000
+READ_PIECE_BYTES = 1024 * 1024
+READ_BYTES = 4 * 1024 * 1024
+"""A group of files is read until it has this many bytes: what is in memory is that and one file."""
+
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_A_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}  # a link, a socket, a device without a driver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What is in the inbox: names, and nothing that would cost a call per file."""
+
+    names: dict[Lane, list[str]]
+    ignored_folders: list[str] = field(default_factory=list)
+    """Folders that cannot be lanes: a name that is not UTF-8, or one that differs from another's in case alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A file that is ours, by its name in processing/<instance>/<lane>/."""
+
+    lane: Lane
+    name: str
+
+
+class ClaimOutcome(StrEnum):
+    """What became of an attempt to claim a file."""
+
+    CLAIMED = "claimed"
+    GONE = "gone"
+    """Somebody else has it, or it was deleted."""
+    CHANGED = "changed"
+    """It is not what the last sample saw: it settles again."""
+    UNFINISHED = "unfinished"
+    """Its content, read whole, breaks off."""
+    BUSY = "busy"
+    """In use, or not ours to take just now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A still file that is to be claimed."""
+
+    name: str
+    claim_name: str
+    sample: Sample
+    check: FileKind | None
+    """As which kind its content must have an end; None: it is taken as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What the file system says of a claimed file."""
+
+    owner: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read(Generic[T]):
+    """A claimed file that was looked at: its content as the parser understood it, or why it can never be taken."""
+
+    claim: Claim
+    facts: FileFacts
+    sha256: bytes | None
+    content: T | RejectedError | None
+    """None: the file is long, and to be read in parts."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the file is to be read in parts."""
+        return self.content is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRules:
+    """How claimed files are read."""
+
+    bytes_max: Callable[[str], int]
+    """The most bytes that a file of this claim name may have."""
+    long_from: Callable[[str], int | None]
+    """From how many bytes on a file of this name is read in parts; None: never."""
+    reject_hard_links: bool
+
+
+class Inbox:
+    """The inbox, and this instance's claims."""
+
+    def __init__(self, root: Root, instance: Instance) -> None:
+        self._root = root
+        self._instance = instance
+
+    async def listing(self, is_ignored: Callable[[str], bool]) -> Listing:
+        """Return the names in the inbox and in every lane, without those that are never requests."""
+        return await self._root.run(lambda root: _list(root, is_ignored))
+
+    async def sample(self, lane: Lane, names: Sequence[str]) -> dict[str, Sample]:
+        """Look at the files; those that have gone are not in the answer."""
+        return await self._root.run(lambda root: _sample_all(root, lane, names))
+
+    async def claim(self, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
+        """Make still files ours, durably. Each is looked at once more just before."""
+        return await self._root.run(lambda root: self._claim(root, lane, files))
+
+    async def claims(self) -> list[Claim]:
+        """Return everything in processing/<instance>/, oldest first."""
+        return await self._root.run(self._claims)
+
+    async def read(
+        self, claims: Sequence[Claim], parse: Callable[[Claim, bytes], T], rules: ReadRules
+    ) -> tuple[list[Read[T]], int]:
+        """Read claimed files whole and parse them, in the root's thread, until READ_BYTES are read.
+
+        Returns what was read, and how many of the claims that covers; one that has gone is covered and not read.
+        """
+        return await self._root.run(lambda root: self._read_some(root, claims, parse, rules))
+
+    async def read_part(self, claim: Claim, *, offset: int, length: int) -> bytes:
+        """Return the next bytes of a long file; empty at its end."""
+        return await self._root.run(lambda root: self._read_part(root, claim, offset, length))
+
+    def _claim(self, root: int, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
+        with (
+            lane_folder(root, INBOX, lane) as inbox,
+            claims_folder(root, self._instance, lane, make=True) as claims,
+        ):
+            outcomes = [_claim_one(file, inbox=inbox, claims=claims) for file in files]
+            if ClaimOutcome.CLAIMED in outcomes:
+                sync_folder(claims)  # the new name first: dying between the two leaves two names, never none
+                sync_folder(inbox)
+        return outcomes
+
+    def _claims(self, root: int) -> list[Claim]:
+        with (
+            claims_folder(root, self._instance, INBOX_LANE, make=True),
+            folder(root, PROCESSING, self._instance) as own,
+        ):
+            claims = []
+            for lane in sorted(os.listdir(own)):
+                if lane.startswith("."):
+                    continue
+                with folder(own, lane) as descriptor:
+                    claims += [Claim(lane=Lane(lane), name=name) for name in os.listdir(descriptor)]
+        return sorted(claims, key=lambda claim: claim.name)
+
+    def _read_some(
+        self, root: int, claims: Sequence[Claim], parse: Callable[[Claim, bytes], T], rules: ReadRules
+    ) -> tuple[list[Read[T]], int]:
+        reads: list[Read[T]] = []
+        size_bytes = 0
+        for count, claim in enumerate(claims, start=1):
+            with claims_folder(root, self._instance, claim.lane) as descriptor:
+                read = _read_one(claim, parse, rules, claims=descriptor)
+            if read is None:
+                continue
+            reads.append(read)
+            size_bytes += 0 if read.is_long else read.facts.size_bytes
+            if size_bytes >= READ_BYTES:
+                return reads, count
+        return reads, len(claims)
+
+    def _read_part(self, root: int, claim: Claim, offset: int, length: int) -> bytes:
+        with (
+            claims_folder(root, self._instance, claim.lane) as claims,
+            _opened(claim.name, parent=claims) as descriptor,
+        ):
+            return os.pread(descriptor, length, offset)
+
+
+def _list(root: int, is_ignored: Callable[[str], bool]) -> Listing:
+    names: dict[Lane, list[str]] = {INBOX_LANE: []}
+    ignored: list[str] = []
+    with folder(root, INBOX) as inbox:
+        with os.scandir(inbox) as entries:
+            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        seen: set[str] = set()
+        for name, is_folder in found:
+            if is_ignored(name):
+                continue
+            if not is_folder:
+                names[INBOX_LANE].append(name)
+            elif name.casefold() in seen or len(seen) >= LANES_MAX or not _is_utf8(name):
+                ignored.append(name)
+            else:
+                seen.add(name.casefold())
+                names[Lane(name)] = _lane_names(inbox, name, is_ignored)
+    return Listing(names=names, ignored_folders=ignored)
+
+
+def _lane_names(inbox: int, lane: str, is_ignored: Callable[[str], bool]) -> list[str]:
+    try:
+        with folder(inbox, lane) as descriptor, os.scandir(descriptor) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not is_ignored(entry.name) and not entry.is_dir(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):  # removed or replaced since it was listed
+        return []
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sample_all(root: int, lane: Lane, names: Sequence[str]) -> dict[str, Sample]:
+    samples = {}
+    try:
+        with lane_folder(root, INBOX, lane) as inbox:
+            for name in names:
+                sample = _sample(name, parent=inbox)
+                if sample is not None:
+                    samples[name] = sample
+    except (FileNotFoundError, NotADirectoryError):  # the lane itself has gone
+        return {}
+    return samples
+
+
+def _sample(name: str, *, parent: int) -> Sample | None:
+    try:
+        with _opened(name, parent=parent) as descriptor:
+            facts = os.fstat(descriptor)
+            tail = b""
+            if stat.S_ISREG(facts.st_mode):
+                tail = os.pread(descriptor, TAIL_BYTES, max(0, facts.st_size - TAIL_BYTES))
+            return _as_sample(facts, tail)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in _NOT_A_FILE | {errno.EACCES, errno.EPERM}:
+            raise
+    return _sample_unopened(name, parent=parent)
+
+
+def _sample_unopened(name: str, *, parent: int) -> Sample | None:
+    try:
+        return _as_sample(os.lstat(name, dir_fd=parent), b"")
+    except FileNotFoundError:
+        return None
+
+
+def _as_sample(facts: os.stat_result, tail: bytes) -> Sample:
+    return Sample(
+        device=facts.st_dev,
+        inode=facts.st_ino,
+        size_bytes=facts.st_size,
+        modified_ns=facts.st_mtime_ns,
+        changed_ns=facts.st_ctime_ns,
+        is_regular=stat.S_ISREG(facts.st_mode),
+        tail=tail,
+    )
+
+
+@contextmanager
+def _opened(name: str, *, parent: int) -> Iterator[int]:
+    descriptor = os.open(name, _READ_FLAGS, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _claim_one(file: Wanted, *, inbox: int, claims: int) -> ClaimOutcome:
+    try:
+        if _sample(file.name, parent=inbox) != file.sample:
+            return ClaimOutcome.CHANGED
+        if file.check is not None and _breaks_off(file, file.check, inbox):
+            return ClaimOutcome.UNFINISHED
+    except OSError:
+        return ClaimOutcome.BUSY
+    try:
+        os.rename(file.name, file.claim_name, src_dir_fd=inbox, dst_dir_fd=claims)
+    except OSError as error:
+        if exists(file.claim_name, parent=claims):  # NFS may have lost the reply to a rename that succeeded
+            return ClaimOutcome.CLAIMED
+        return ClaimOutcome.GONE if isinstance(error, FileNotFoundError) else ClaimOutcome.BUSY
+    return ClaimOutcome.CLAIMED
+
+
+def _breaks_off(file: Wanted, kind: FileKind, inbox: int) -> bool:
+    if kind is FileKind.JSON and file.sample.size_bytes > REQUEST_BYTES_MAX:
+        return False  # too large to be read; that is said after the claim
+    with _opened(file.name, parent=inbox) as descriptor:
+        if kind is FileKind.JSON:
+            end = _end_of(descriptor, file.sample.size_bytes, is_enough=lambda _: False)
+        else:
+            end = _end_of(descriptor, file.sample.size_bytes, is_enough=lambda end: b"\n" in end.rstrip())
+            end = end.rstrip().rpartition(b"\n")[2]
+    return breaks_off(kind, end) is not None
+
+
+def _end_of(descriptor: int, size_bytes: int, *, is_enough: Callable[[bytes], bool]) -> bytes:
+    """Return the end of a file, back to where it is enough, or for REQUEST_BYTES_MAX: more is too large anyway."""
+    end = b""
+    start = size_bytes
+    while start > 0 and len(end) <= REQUEST_BYTES_MAX and not is_enough(end):
+        length = min(READ_PIECE_BYTES, start)
+        start -= length
+        end = os.pread(descriptor, length, start) + end
+    return end
+
+
+def _read_one(claim: Claim, parse: Callable[[Claim, bytes], T], rules: ReadRules, *, claims: int) -> Read[T] | None:
+    facts = FileFacts(owner="", size_bytes=0)
+    try:
+        with _opened(claim.name, parent=claims) as descriptor:
+            status = os.fstat(descriptor)
+            facts = FileFacts(owner=_owner(status.st_uid), size_bytes=status.st_size)
+            _require_acceptable(status, claim, rules)
+            long_from = rules.long_from(claim.name)
+            if long_from is not None and status.st_size >= long_from:
+                return Read(claim=claim, facts=facts, sha256=None, content=None)
+            data = _read_whole(descriptor, rules.bytes_max(claim.name))
+        return Read(claim=claim, facts=facts, sha256=hashlib.sha256(data).digest(), content=parse(claim, data))
+    except RejectedError as error:
+        return Read(claim=claim, facts=facts, sha256=None, content=error)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in _NOT_A_FILE:
+            raise
+        return Read(claim=claim, facts=facts, sha256=None, content=_not_a_regular_file())
+
+
+def _require_acceptable(status: os.stat_result, claim: Claim, rules: ReadRules) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _not_a_regular_file()
+    if rules.reject_hard_links and status.st_nlink > 1:
+        raise RejectedError(
+            RejectReason.HARD_LINK,
+            f"the file has {status.st_nlink} names, so it may be somebody else's",
+            'Drop a copy instead of a link, or have [inbox] hard_links set to "allow".',
+        )
+    bytes_max = rules.bytes_max(claim.name)
+    if status.st_size > bytes_max:
+        raise RejectedError(
+            RejectReason.TOO_LARGE,
+            f"{status.st_size} bytes; at most {bytes_max} are read",
+            "Split the file, or have the limit in [inbox] raised.",
+        )
+
+
+def _not_a_regular_file() -> RejectedError:
+    return RejectedError(
+        RejectReason.NOT_A_REGULAR_FILE,
+        "it is a link, a folder, a pipe or a device",
+        "Drop the file itself.",
+    )
+
+
+def _read_whole(descriptor: int, bytes_max: int) -> bytes:
+    pieces = []
+    left = bytes_max
+    while left >= 0 and (piece := os.read(descriptor, READ_PIECE_BYTES)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+@lru_cache(maxsize=1024)
+def _owner(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)

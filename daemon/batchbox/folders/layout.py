@@ -1,0 +1,155 @@
+"""The folders below the root: their names, their modes, and how `init` makes them."""
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batchbox.errors import RetiredError
+from batchbox.folders.root import (
+    IDENTITY_FILE,
+    Root,
+    exists,
+    folder,
+    make_folder,
+    open_root,
+    read_identity,
+    sync_folder,
+)
+from batchbox.model import INBOX_LANE, Instance, Lane
+
+INBOX = "inbox"
+PROCESSING = "processing"
+OUTBOX = "outbox"
+REJECTED = "rejected"
+DONE = "done"
+OWN = ".batchbox"
+MANIFESTS = (OWN, "batches")
+
+MODES = {INBOX: 0o2770, PROCESSING: 0o2750, OUTBOX: 0o2770, REJECTED: 0o2770, DONE: 0o2750, OWN: 0o2750}
+"""Setgid, so that what is made inside gets the share's group; processing/ and done/ are not the droppers' to write."""
+
+OWN_MODE = 0o750
+"""Of what the daemon makes in processing/, done/ and .batchbox/, where people read and do not write."""
+
+IDENTITY_FORMAT = 1
+HEARTBEAT = ".heartbeat"
+
+
+def make_root(path: Path) -> list[str]:
+    """Make what is missing of the root, its folders and its identity; return what was made."""
+    made = []
+    if not path.is_dir():
+        path.mkdir(parents=True)
+        made.append(f"{path}/")
+    with open_root(path) as root:
+        for name, mode in MODES.items():
+            if not exists(name, parent=root):
+                make_folder(root, name)
+                os.chmod(name, mode, dir_fd=root)  # whatever the umask says
+                made.append(f"{path / name}/")
+        if read_identity(root) is None:
+            _write_identity(root)
+            made.append(str(path.joinpath(*IDENTITY_FILE)))
+    return made
+
+
+def _write_identity(root: int) -> None:
+    identity = json.dumps({"id": str(uuid.uuid4()), "format": IDENTITY_FORMAT}) + "\n"
+    with folder(root, OWN) as parent:
+        descriptor = os.open(
+            "identity.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644, dir_fd=parent
+        )
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(identity.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename("identity.part", IDENTITY_FILE[-1], src_dir_fd=parent, dst_dir_fd=parent)
+        sync_folder(parent)
+
+
+@contextmanager
+def lane_folder(root: int, top: str, lane: Lane, *, make: bool = False) -> Iterator[int]:
+    """Open a lane's folder in inbox, outbox, rejected or done: a sub-folder, or the folder itself for the inbox."""
+    with folder(root, top) as parent:
+        if lane == INBOX_LANE:
+            yield parent
+            return
+        if make:
+            make_folder(parent, lane, mode=OWN_MODE if top == DONE else 0o777)
+        with folder(parent, lane) as descriptor:
+            yield descriptor
+
+
+@contextmanager
+def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = False) -> Iterator[int]:
+    """Open the folder of a lane's claims. Raises RetiredError if the instance's folder has gone."""
+    with folder(root, PROCESSING) as parent:
+        if not exists(instance, parent=parent):
+            raise RetiredError(
+                f"processing/{instance} has gone: its work was taken over with `batchbox recover`. This daemon stops. "
+                "To start anew on this machine, give it a new [paths] state folder."
+            )
+        with folder(parent, instance) as own:
+            if make:
+                make_folder(own, lane, mode=OWN_MODE)
+            with folder(own, lane) as descriptor:
+                yield descriptor
+
+
+class Presence:
+    """This instance's own folders on the root, and the sign that it is alive."""
+
+    def __init__(self, root: Root, instance: Instance) -> None:
+        self._root = root
+        self._instance = instance
+
+    async def establish(self) -> None:
+        """Make the folders of this instance. Only at its first start: later their absence means that it was retired."""
+        await self._root.run(self._establish)
+
+    def _establish(self, root: int) -> None:
+        with folder(root, PROCESSING) as parent:
+            make_folder(parent, self._instance, mode=OWN_MODE)
+        with folder(root, OWN) as parent:
+            make_folder(parent, MANIFESTS[-1], mode=OWN_MODE)
+        with folder(root, *MANIFESTS) as parent:
+            make_folder(parent, self._instance, mode=OWN_MODE)
+
+    async def confirm(self) -> None:
+        """Make sure that the root is there and the claims are still ours. Raises RetiredError."""
+        await self._root.run(self._confirm)
+
+    def _confirm(self, root: int) -> None:
+        with claims_folder(root, self._instance, INBOX_LANE, make=True):
+            pass
+
+    async def beat(self) -> None:
+        """Touch the heartbeat, by which others judge whether this instance is alive."""
+        await self._root.run(self._beat)
+
+    def _beat(self, root: int) -> None:
+        with folder(root, PROCESSING, self._instance) as own:
+            descriptor = os.open(HEARTBEAT, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=own)
+            try:
+                os.utime(descriptor)
+            finally:
+                os.close(descriptor)
+
+    async def leave(self) -> None:
+        """Remove the heartbeat: this instance stopped in good order."""
+        await self._root.run(self._leave)
+
+    def _leave(self, root: int) -> None:
+        with folder(root, PROCESSING, self._instance) as own:
+            if exists(HEARTBEAT, parent=own):
+                os.unlink(HEARTBEAT, dir_fd=own)
+
+
+def new_instance() -> Instance:
+    """Return a name for a new state folder: the host's, readable, and eight hex digits that make it unique."""
+    host = "".join(character if character.isalnum() else "-" for character in socket.gethostname().split(".")[0])
+    return Instance(f"{host[:48] or 'host'}-{os.urandom(4).hex()}")

@@ -1,0 +1,124 @@
+"""The root's descriptor: opened, checked and closed around every group of operations."""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from batchbox.errors import RootOfflineError
+
+T = TypeVar("T")
+
+IDENTITY_FILE = (".batchbox", "identity.json")
+IDENTITY_BYTES_MAX = 4096
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SYNC_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+
+
+class Root:
+    """The folder that holds inbox, outbox and the rest."""
+
+    def __init__(self, path: Path, *, identity: str) -> None:
+        self.path = path
+        self._identity = identity
+        self._turn = anyio.CapacityLimiter(1)  # one group at a time, whoever asks
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a group is under way: a share that hangs is not a service that hangs."""
+        return self._turn.borrowed_tokens > 0
+
+    async def run(self, work: Callable[[int], T]) -> T:
+        """Run a group of operations with the root's descriptor, in the root's thread.
+
+        Raises RootOfflineError if the root is away or another one, and whatever the group raises. When the caller is
+        cancelled the thread is left behind: it may be inside a system call that never returns.
+        """
+        return await anyio.to_thread.run_sync(self._work, work, abandon_on_cancel=True, limiter=self._turn)
+
+    def _work(self, work: Callable[[int], T]) -> T:
+        with open_root(self.path) as descriptor:
+            if read_identity(descriptor) != self._identity:
+                raise RootOfflineError(f"{self.path}: this is not the folder that batchbox worked on. Is it mounted?")
+            return work(descriptor)
+
+
+@contextmanager
+def open_root(path: Path) -> Iterator[int]:
+    """Open the root itself. Raises RootOfflineError if it cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RootOfflineError(f"{path}: cannot be opened ({error.strerror}). Is it mounted?") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_identity(root: int) -> str | None:
+    """Return the root's identity, or None if it has none that can be read."""
+    try:
+        with folder(root, *IDENTITY_FILE[:-1]) as parent:
+            descriptor = os.open(IDENTITY_FILE[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        with os.fdopen(descriptor, "rb") as file:
+            identity = json.loads(file.read(IDENTITY_BYTES_MAX))
+        return str(identity["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def folder(parent: int, *names: str) -> Iterator[int]:
+    """Open a folder below a descriptor, name by name, following no link."""
+    descriptor = os.dup(parent)
+    try:
+        for name in names:
+            below = os.open(name, _FOLDER_FLAGS, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(parent: int, name: str, *, mode: int = 0o777) -> None:
+    """Make a folder, durably, if it is missing. The umask applies, and setgid comes from the parent."""
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        return
+    sync_folder(parent)
+
+
+def sync_folder(descriptor: int) -> None:
+    """Make the folder's entries durable, where the file system offers that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _SYNC_NOT_OFFERED:
+            raise
+
+
+def exists(name: str, *, parent: int) -> bool:
+    """Say whether there is anything of that name, even a dangling link."""
+    try:
+        os.lstat(name, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_all(descriptor: int, pieces: list[bytes]) -> None:
+    """Write the pieces one after the other, whatever a single call accepts."""
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(descriptor, view) :]

@@ -1,0 +1,161 @@
+"""rejected/ and done/: where claimed files end up, each under a name that is taken before the file moves.
+
+In rejected/ the name is taken by the explanation, `<name>.error.txt`; in done/ by an empty placeholder that the
+rename replaces. Both are made with O_EXCL, so two daemons never take the same name, and what is there is never
+overwritten.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchbox.folders.layout import DONE, REJECTED, claims_folder, lane_folder
+from batchbox.folders.root import Root, exists, sync_folder, write_all
+from batchbox.model import Instance, Lane
+from batchbox.naming import cut_to_bytes, with_suffix_number
+
+EXPLANATION_SUFFIX = ".error.txt"
+NAME_BYTES_MAX = 255
+NAMES_MAX = 100_000
+"""How many files of one name may lie in a folder before a further one stays where it is."""
+
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A claimed file that gets an explanation."""
+
+    name: str
+    explanation: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A claimed file and the name that it has taken on its shelf."""
+
+    claim: str
+    target: str
+
+
+class Shelves:
+    """rejected/ and done/."""
+
+    def __init__(self, root: Root, instance: Instance) -> None:
+        self._root = root
+        self._instance = instance
+
+    async def take_rejected_names(self, lane: Lane, files: Sequence[Rejected]) -> list[str]:
+        """Write the explanations, durably; return the names that the files take beside them."""
+        return await self._root.run(lambda root: _take_rejected(root, lane, files))
+
+    async def take_done_names(self, lane: Lane, names: Sequence[str]) -> list[str]:
+        """Make placeholders; return the names that the originals take."""
+        return await self._root.run(lambda root: _take_done(root, lane, names))
+
+    async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> None:
+        """Move claimed files to rejected/, durably. One that is there already is left alone."""
+        await self._root.run(lambda root: self._move(root, REJECTED, lane, moves))
+
+    async def archive(self, lane: Lane, moves: Sequence[Move]) -> None:
+        """Move originals to done/, durably. One that is there already is left alone."""
+        await self._root.run(lambda root: self._move(root, DONE, lane, moves))
+
+    async def drop_claims(self, lane: Lane, claims: Sequence[str]) -> None:
+        """Delete originals that nobody keeps."""
+        await self._root.run(lambda root: self._drop_claims(root, lane, claims))
+
+    async def remove_done(self, lane: Lane, names: Sequence[str]) -> None:
+        """Delete originals from done/."""
+        await self._root.run(lambda root: _remove_done(root, lane, names))
+
+    def _move(self, root: int, top: str, lane: Lane, moves: Sequence[Move]) -> None:
+        with (
+            claims_folder(root, self._instance, lane) as claims,
+            lane_folder(root, top, lane, make=True) as shelf,
+        ):
+            for move in moves:
+                if exists(move.claim, parent=claims):  # else it has moved in an earlier attempt
+                    os.rename(move.claim, move.target, src_dir_fd=claims, dst_dir_fd=shelf)
+            sync_folder(shelf)
+            sync_folder(claims)
+
+    def _drop_claims(self, root: int, lane: Lane, names: Sequence[str]) -> None:
+        with claims_folder(root, self._instance, lane) as claims:
+            _unlink_all(claims, names)
+
+
+def _take_rejected(root: int, lane: Lane, files: Sequence[Rejected]) -> list[str]:
+    with lane_folder(root, REJECTED, lane, make=True) as shelf:
+        targets = [_explain(file, shelf) for file in files]
+        sync_folder(shelf)
+    return targets
+
+
+def _explain(file: Rejected, shelf: int) -> str:
+    name = cut_to_bytes(file.name, NAME_BYTES_MAX - len(EXPLANATION_SUFFIX) - len("__99999"))
+    for number in range(1, NAMES_MAX):
+        target = with_suffix_number(name, number)
+        if exists(target, parent=shelf):
+            continue
+        explanation = target + EXPLANATION_SUFFIX
+        if _create(explanation, file.explanation, shelf) or _holds(explanation, file.explanation, shelf):
+            return target
+    raise FileExistsError(f"rejected/ has {NAMES_MAX} files of one name")
+
+
+def _create(name: str, content: bytes, shelf: int) -> bool:
+    try:
+        descriptor = os.open(name, _NEW_FLAGS, 0o666, dir_fd=shelf)
+    except FileExistsError:
+        return False
+    try:
+        write_all(descriptor, [content])
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _holds(name: str, content: bytes, shelf: int) -> bool:
+    """Say whether the explanation is ours, written just before we died: it is a function of what is recorded."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=shelf)
+    try:
+        return os.read(descriptor, len(content) + 1) == content
+    finally:
+        os.close(descriptor)
+
+
+def _take_done(root: int, lane: Lane, names: Sequence[str]) -> list[str]:
+    with lane_folder(root, DONE, lane, make=True) as shelf:
+        return [_place_holder(cut_to_bytes(name, NAME_BYTES_MAX - len("__99999")), shelf) for name in names]
+
+
+def _place_holder(name: str, shelf: int) -> str:
+    for number in range(1, NAMES_MAX):
+        target = with_suffix_number(name, number)
+        if _create_empty(target, shelf):
+            return target
+    raise FileExistsError(f"done/ has {NAMES_MAX} files of one name")
+
+
+def _create_empty(name: str, shelf: int) -> bool:
+    try:
+        os.close(os.open(name, _NEW_FLAGS, 0o666, dir_fd=shelf))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_done(root: int, lane: Lane, names: Sequence[str]) -> None:
+    with lane_folder(root, DONE, lane, make=True) as shelf:
+        _unlink_all(shelf, names)
+
+
+def _unlink_all(parent: int, names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            continue
+    sync_folder(parent)

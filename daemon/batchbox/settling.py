@@ -1,0 +1,63 @@
+"""Whether a file in the inbox is finished, decided from samples of it alone.
+
+A writer gives no sign when it is done, and events come while it still writes. So a file is taken when a sample of it
+(identity, size, times, last bytes) has not changed for `quiet`, counted on our own clock from our own first sight:
+its modification time proves nothing, because copies keep it and servers' clocks are off. A file that cannot be
+finished yet (nothing in it, NULs where a text ends, JSON that stops in the middle) is waited for longer, and so is one
+of an unknown type, because some programs rename when they are done.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one look at a file saw."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+    is_regular: bool
+    tail: bytes
+    """Its last 64 bytes."""
+
+
+class Readiness(StrEnum):
+    """What a sample says about a file that does not change."""
+
+    PLAUSIBLE = "plausible"
+    UNFINISHED = "unfinished"
+    """It cannot be what its writer wants it to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A file that is being watched until it is still."""
+
+    sample: Sample
+    readiness: Readiness
+    since: float
+    """Monotonic moment of the first sample that was like the last one."""
+    looked_at: float
+    """Monotonic moment of the last sample."""
+
+
+def sight(before: Sighting | None, sample: Sample, *, readiness: Readiness, now: float) -> Sighting:
+    """Return what is known of the file after this sample."""
+    if before is None or before.sample != sample:
+        return Sighting(sample=sample, readiness=readiness, since=now, looked_at=now)
+    return replace(before, looked_at=now)
+
+
+def unfinished(sighting: Sighting) -> Sighting:
+    """Return the sighting of a file whose content, read whole, breaks off."""
+    return replace(sighting, readiness=Readiness.UNFINISHED)
+
+
+def due(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
+    """Return the monotonic moment from which the file is taken, if it has not changed until then."""
+    patience = quiet if sighting.readiness is Readiness.PLAUSIBLE else max(quiet, incomplete_after)
+    return sighting.since + patience

@@ -1,0 +1,385 @@
+"""What delivery reads and records: what a result line is about, how each request ended, and what was paid.
+
+A group of answers is recorded in one transaction, after its files are in the outbox; the stems are recorded in an
+earlier one, before the first rename, so that a repetition writes the same names.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from batchbox.lifecycle import BatchEvent, RequestEvent, SourceEvent
+from batchbox.model import ApiBatchId, CustomId, ErrorType, Lane, Nonce, WireId
+from batchbox.naming import wire_id
+from batchbox.store.columns import (
+    PIECES_MAX,
+    from_blob,
+    from_ms,
+    optional_moment,
+    to_blob,
+    to_ms,
+)
+from batchbox.store.database import Database, Row, Transaction
+from batchbox.store.transitions import move_batch, move_requests, move_sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedBatch:
+    """A batch whose results can be read."""
+
+    id: int
+    api_id: ApiBatchId
+    nonce: Nonce
+    lane: Lane
+    results_count: int
+    short_reads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One batch that a request was sent in."""
+
+    batch_id: ApiBatchId
+    wire_id: WireId
+    api_request_id: str | None
+    sent_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """A request that has not been delivered, with all that its files will say of it."""
+
+    request_id: int
+    custom_id: CustomId
+    lane: Lane
+    model: str
+    max_tokens: int
+    extension: str
+    attempts: int
+    """Tries before this one that failed and count."""
+    max_attempts: int
+    stem: str | None
+    source: str
+    owner: str
+    line: int | None
+    dropped_at: datetime
+    tries: Sequence[Try]
+    error_type: str | None
+    error_text: str | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What one line of results cost."""
+
+    wire_id: WireId
+    request_id: int
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_nanousd: int | None
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a request fared; its files, if the event asks for any, are in the outbox."""
+
+    request_id: int
+    event: RequestEvent
+    """ANSWER, CUT_SHORT, FAIL, PUBLISH, or REQUEUE."""
+    counts_as_attempt: bool = True
+    """For REQUEUE: whether the try was the request's own failure."""
+    error_type: str | None = None
+    error_text: str | None = None
+    charge: Charge | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledSource:
+    """A file whose every request has ended."""
+
+    id: int
+    lane: Lane
+    claim: str
+    name: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptOriginal:
+    """A file in done/ whose time has come."""
+
+    id: int
+    lane: Lane
+    target: str
+
+
+_UNDELIVERED = """
+    SELECT r.id, r.custom_id, r.lane, r.model, r.max_tokens, r.extension, r.attempts, r.max_attempts, r.stem,
+           s.name, s.owner, a.line, s.dropped_at, r.error_type, r.error_text, r.ended_at
+    FROM requests AS r
+    JOIN attachments AS a ON a.request_id = r.id
+         AND a.source_id = (SELECT min(source_id) FROM attachments WHERE request_id = r.id)
+    JOIN sources AS s ON s.id = a.source_id
+"""
+
+
+class DeliveryStore:
+    """The rows that delivery writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ended(self) -> Sequence[EndedBatch]:
+        """Return the batches whose results can be read, oldest first."""
+        rows = await self._database.all(
+            "SELECT id, api_id, nonce, lane, results_count, short_reads FROM batches WHERE state = 'ended' ORDER BY id"
+        )
+        return [
+            EndedBatch(
+                id=id_, api_id=api_id, nonce=nonce, lane=lane, results_count=results_count, short_reads=short_reads
+            )
+            for id_, api_id, nonce, lane, results_count, short_reads in rows
+        ]
+
+    async def undelivered(self, batch_id: int, numbers: Sequence[int]) -> dict[int, Undelivered]:
+        """Return, by number in the batch, those members that still wait for this batch's answer."""
+        rows = await self._database.all(
+            "SELECT number, request_id FROM members WHERE batch_id = ? AND number IN (SELECT value FROM json_each(?))",
+            (batch_id, json.dumps(numbers)),
+        )
+        number_of = {request_id: number for number, request_id in rows}
+        details = await self._database.all(
+            _UNDELIVERED + "WHERE r.id IN (SELECT value FROM json_each(?)) AND r.state = 'batched' AND r.batch_id = ?",  # noqa: S608
+            (json.dumps(list(number_of)), batch_id),
+        )
+        return {number_of[one.request_id]: one for one in await self._undelivered(details)}
+
+    async def failing(self, *, limit: int) -> Sequence[Undelivered]:
+        """Return requests that ended without a line of results and whose file is not written yet."""
+        rows = await self._database.all(_UNDELIVERED + "WHERE r.state = 'failing' ORDER BY r.id LIMIT ?", (limit,))
+        return await self._undelivered(rows)
+
+    async def take_stems(self, stems: Iterable[tuple[int, str]]) -> None:
+        """Record the names that requests have in the outbox, before the first file of any is visible."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE requests SET stem = ? WHERE id = ?", [(stem, request_id) for request_id, stem in stems]
+            )
+
+    async def stems_in_use(self, lane: Lane) -> set[str]:
+        """Return, case-folded, the stems that unpublished requests of the lane have taken."""
+        rows = await self._database.all(
+            "SELECT stem FROM requests WHERE lane = ? AND stem IS NOT NULL AND state IN ('batched', 'failing')", (lane,)
+        )
+        return {stem.casefold() for (stem,) in rows}
+
+    async def record(self, outcomes: Sequence[Ended], *, now: datetime) -> None:
+        """Record how requests fared, what they cost, and which files have nothing open any more."""
+        async with self._database.transaction() as transaction:
+            await _charge(transaction, [ended.charge for ended in outcomes if ended.charge is not None])
+            requeued = [ended for ended in outcomes if ended.event is RequestEvent.REQUEUE]
+            finished = [ended for ended in outcomes if ended.event is not RequestEvent.REQUEUE]
+            await _requeue(transaction, requeued)
+            await _finish(transaction, finished, now=now)
+
+    async def count_short_read(self, batch_id: int) -> None:
+        """Record that the results were read to their end and had too few lines."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE batches SET short_reads = short_reads + 1 WHERE id = ?", (batch_id,))
+
+    async def undelivered_count(self, batch_id: int) -> int:
+        """Return how many members still wait for this batch's answer."""
+        row = await self._database.one(
+            "SELECT count(*) FROM members AS m JOIN requests AS r ON r.id = m.request_id "
+            "WHERE m.batch_id = ?1 AND r.batch_id = ?1 AND r.state = 'batched'",
+            (batch_id,),
+        )
+        return int(row[0]) if row else 0
+
+    async def condemn_rest(self, batch_id: int, error_type: ErrorType, error_text: str, *, now: datetime) -> None:
+        """End the members that have no line of results as errors."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.all(
+                "SELECT r.id FROM members AS m JOIN requests AS r ON r.id = m.request_id "
+                "WHERE m.batch_id = ?1 AND r.batch_id = ?1 AND r.state = 'batched'",
+                (batch_id,),
+            )
+            request_ids = [request_id for (request_id,) in rows]
+            await transaction.run(
+                "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? "
+                "WHERE id IN (SELECT value FROM json_each(?))",
+                (error_type, error_text, to_ms(now), json.dumps(request_ids)),
+            )
+            await move_requests(transaction, request_ids, RequestEvent.CONDEMN)
+
+    async def close(self, batch_id: int) -> None:
+        """Record that nobody waits for the batch any more."""
+        async with self._database.transaction() as transaction:
+            await move_batch(transaction, batch_id, BatchEvent.CLOSE)
+
+    async def lose(self, batch_id: int) -> None:
+        """Record that the batch's results cannot be had."""
+        async with self._database.transaction() as transaction:
+            await move_batch(transaction, batch_id, BatchEvent.LOSE)
+
+    async def settled(self, *, limit: int) -> Sequence[SettledSource]:
+        """Return files whose every request has ended and whose original is still in processing/."""
+        rows = await self._database.all(
+            "SELECT id, lane, claim, name, target FROM sources WHERE state = 'settled' ORDER BY id LIMIT ?", (limit,)
+        )
+        return [
+            SettledSource(
+                id=id_,
+                lane=lane,
+                claim=from_blob(claim),
+                name=from_blob(name),
+                target=None if target is None else from_blob(target),
+            )
+            for id_, lane, claim, name, target in rows
+        ]
+
+    async def take_targets(self, targets: Iterable[tuple[int, str]]) -> None:
+        """Record the names that originals will have in done/."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE sources SET target = ? WHERE id = ?", [(to_blob(name), id_) for id_, name in targets]
+            )
+
+    async def archive(self, source_ids: Sequence[int], *, now: datetime) -> None:
+        """Record that the originals have left processing/."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE sources SET settled_at = ? WHERE id = ?", [(to_ms(now), id_) for id_ in source_ids]
+            )
+            await move_sources(transaction, source_ids, SourceEvent.ARCHIVE)
+
+    async def kept_since(self, before: datetime, *, limit: int) -> Sequence[KeptOriginal]:
+        """Return originals that have been in done/ since before the moment."""
+        rows = await self._database.all(
+            "SELECT id, lane, target FROM sources WHERE state = 'done' AND target IS NOT NULL AND settled_at < ? "
+            "ORDER BY settled_at LIMIT ?",
+            (to_ms(before), limit),
+        )
+        return [KeptOriginal(id=id_, lane=lane, target=from_blob(target)) for id_, lane, target in rows]
+
+    async def forget_originals(self, source_ids: Sequence[int]) -> None:
+        """Record that originals are not in done/ any more."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many("UPDATE sources SET target = NULL WHERE id = ?", [(id_,) for id_ in source_ids])
+
+    async def _undelivered(self, rows: Sequence[Row]) -> list[Undelivered]:
+        tries = await self._tries([row[0] for row in rows])
+        return [
+            Undelivered(
+                request_id=id_,
+                custom_id=custom_id,
+                lane=lane,
+                model=model,
+                max_tokens=max_tokens,
+                extension=extension,
+                attempts=attempts,
+                max_attempts=max_attempts,
+                stem=stem,
+                source=from_blob(name),
+                owner=owner,
+                line=line,
+                dropped_at=from_ms(dropped_at),
+                tries=tries.get(id_, []),
+                error_type=error_type,
+                error_text=error_text,
+                ended_at=optional_moment(ended_at),
+            )
+            for (
+                id_, custom_id, lane, model, max_tokens, extension, attempts, max_attempts, stem,
+                name, owner, line, dropped_at, error_type, error_text, ended_at,
+            ) in rows
+        ]  # fmt: skip
+
+    async def _tries(self, request_ids: Sequence[int]) -> dict[int, list[Try]]:
+        rows = await self._database.all(
+            "SELECT r.id, r.custom_id, m.number, b.api_id, b.nonce, b.ended_at, s.api_request_id, s.intended_at "
+            "FROM json_each(?) AS wanted CROSS JOIN requests AS r ON r.id = wanted.value "
+            "JOIN members AS m ON m.request_id = r.id JOIN batches AS b ON b.id = m.batch_id "
+            "JOIN sendings AS s ON s.nonce = b.nonce WHERE b.api_id IS NOT NULL ORDER BY b.id",
+            (json.dumps(request_ids),),
+        )
+        tries: dict[int, list[Try]] = {}
+        for id_, custom_id, number, api_id, nonce, ended_at, api_request_id, intended_at in rows:
+            tries.setdefault(id_, []).append(
+                Try(
+                    batch_id=api_id,
+                    wire_id=wire_id(custom_id, nonce=nonce, number=number),
+                    api_request_id=api_request_id,
+                    sent_at=from_ms(intended_at),
+                    ended_at=optional_moment(ended_at),
+                )
+            )
+        return tries
+
+
+async def _charge(transaction: Transaction, charges: Sequence[Charge]) -> None:
+    await transaction.run_many(
+        "INSERT INTO charges (wire_id, request_id, model, input_tokens, output_tokens, cost_nanousd, sent_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [
+            (
+                charge.wire_id, charge.request_id, charge.model, charge.input_tokens,
+                charge.output_tokens, charge.cost_nanousd, to_ms(charge.sent_at),
+            )
+            for charge in charges
+        ],
+    )  # fmt: skip
+
+
+async def _requeue(transaction: Transaction, requeued: Sequence[Ended]) -> None:
+    await transaction.run_many(
+        "UPDATE requests SET attempts = attempts + ?, batch_id = NULL WHERE id = ? AND state = 'batched'",
+        [(int(ended.counts_as_attempt), ended.request_id) for ended in requeued],
+    )
+    await move_requests(transaction, [ended.request_id for ended in requeued], RequestEvent.REQUEUE)
+
+
+async def _finish(transaction: Transaction, finished: Sequence[Ended], *, now: datetime) -> None:
+    await transaction.run_many(
+        "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? WHERE id = ?",
+        [
+            (ended.error_type, ended.error_text, to_ms(now), ended.request_id)
+            for ended in finished
+            if ended.event is not RequestEvent.PUBLISH  # its error and its end were recorded when it was condemned
+        ],
+    )
+    for event in (RequestEvent.ANSWER, RequestEvent.CUT_SHORT, RequestEvent.FAIL, RequestEvent.PUBLISH):
+        request_ids = [ended.request_id for ended in finished if ended.event is event]
+        if not request_ids:
+            continue
+        moved = await move_requests(transaction, request_ids, event)
+        if moved != len(request_ids):
+            raise AssertionError(f"{len(request_ids) - moved} requests had ended before")
+    answered = [ended.request_id for ended in finished if ended.event is RequestEvent.ANSWER]
+    await transaction.run_many(
+        "DELETE FROM body_pieces WHERE key BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1",
+        [(request_id, PIECES_MAX) for request_id in answered],
+    )
+    await _settle_sources(transaction, [ended.request_id for ended in finished])
+
+
+async def _settle_sources(transaction: Transaction, request_ids: Sequence[int]) -> None:
+    ids = json.dumps(request_ids)
+    await transaction.run(
+        "UPDATE sources SET open_count = open_count - ended.requests FROM ("
+        "SELECT source_id, count(*) AS requests FROM attachments "
+        "WHERE request_id IN (SELECT value FROM json_each(?)) GROUP BY source_id) AS ended "
+        "WHERE sources.id = ended.source_id",
+        (ids,),
+    )
+    rows = await transaction.all(
+        "SELECT DISTINCT s.id FROM attachments AS a JOIN sources AS s ON s.id = a.source_id "
+        "WHERE a.request_id IN (SELECT value FROM json_each(?)) AND s.open_count = 0",
+        (ids,),
+    )
+    await move_sources(transaction, [source_id for (source_id,) in rows], SourceEvent.SETTLE)

@@ -1,0 +1,302 @@
+"""What dispatch reads and records: windows, batches, the intent of every sending and how it ended."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from batchbox.api import BatchInfo
+from batchbox.lifecycle import BatchEvent, RequestEvent
+from batchbox.model import ApiBatchId, BatchState, CustomId, ErrorType, Lane, Nonce
+from batchbox.store.body import REQUEST_OVERHEAD_BYTES, StoredBody
+from batchbox.store.columns import from_blob, from_ms, optional_moment, optional_ms, to_ms
+from batchbox.store.database import Database, Transaction
+from batchbox.store.transitions import move_batch, move_requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Requests of one lane and one set of beta headers that wait for a batch."""
+
+    lane: Lane
+    betas: str
+    request_count: int
+    size_bytes: int
+    """What they will take in a create call's body, at most."""
+    oldest_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedBatch:
+    """A batch that may be sent."""
+
+    id: int
+    lane: Lane
+    betas: tuple[str, ...]
+    request_count: int
+    replaces: Nonce | None
+    """Its latest sending that surely was not accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """The intent to POST a batch, written before the call."""
+
+    nonce: Nonce
+    batch_id: int
+    mark: datetime | None
+    """created_at of the newest batch in the workspace's list just before; None: the list was empty."""
+    base_url: str
+    key_hash: bytes
+    replaces: Nonce | None
+    intended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A batch whose sending has no known outcome."""
+
+    batch_id: int
+    nonce: Nonce
+    request_count: int
+    mark: datetime | None
+    candidates_closed: bool
+    candidates: Sequence[ApiBatchId]
+    """Batches of the API's that may be this one and have not been ruled out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestLine:
+    """One request, as the manifest on the root names it."""
+
+    number: int
+    custom_id: CustomId
+    lane: Lane
+    source: str
+    claim: str
+    sha256: str | None
+
+
+class DispatchStore:
+    """The rows that dispatch writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def windows(self) -> list[Window]:
+        """Return every window that has a request in it."""
+        rows = await self._database.all(
+            "SELECT lane, betas, count(*), sum(size_bytes + ?), min(accepted_at) FROM requests "
+            "WHERE state = 'waiting' GROUP BY lane, betas ORDER BY lane, betas",
+            (REQUEST_OVERHEAD_BYTES,),
+        )
+        return [
+            Window(lane=lane, betas=betas, request_count=count, size_bytes=size, oldest_at=from_ms(oldest))
+            for lane, betas, count, size, oldest in rows
+        ]
+
+    async def seal(self, window: Window, *, requests_max: int, bytes_max: int, now: datetime) -> int | None:
+        """Make a batch of the window's oldest requests; return its id, or None if nothing waits any more."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.all(
+                "SELECT id, size_bytes FROM requests WHERE state = 'waiting' AND lane = ? AND betas = ? "
+                "ORDER BY id LIMIT ?",
+                (window.lane, window.betas, requests_max),
+            )
+            request_ids = _first_that_fit(rows, bytes_max)
+            if not request_ids:
+                return None
+            batch_id = await _insert_batch(transaction, window.lane, window.betas, request_ids, now=now)
+            await move_requests(transaction, request_ids, RequestEvent.SEAL)
+        return batch_id
+
+    async def sealed(self) -> list[SealedBatch]:
+        """Return the batches that may be sent, oldest first."""
+        rows = await self._database.all(
+            "SELECT id, lane, betas, request_count, (SELECT nonce FROM sendings WHERE batch_id = batches.id "
+            "ORDER BY intended_at DESC LIMIT 1) FROM batches WHERE state = 'sealed' ORDER BY id"
+        )
+        return [
+            SealedBatch(id=id_, lane=lane, betas=tuple(betas.split(",")), request_count=count, replaces=replaces)
+            for id_, lane, betas, count, replaces in rows
+        ]
+
+    async def intend(self, sending: Sending) -> None:
+        """Write down that the batch is about to be POSTed. From here on it is in doubt until its outcome is known."""
+        async with self._database.transaction() as transaction:
+            await transaction.run(
+                "INSERT INTO sendings (nonce, batch_id, outcome, mark, base_url, key_hash, replaces, intended_at) "
+                "VALUES (?, ?, 'open', ?, ?, ?, ?, ?)",
+                (
+                    sending.nonce,
+                    sending.batch_id,
+                    optional_ms(sending.mark),
+                    sending.base_url,
+                    sending.key_hash,
+                    sending.replaces,
+                    to_ms(sending.intended_at),
+                ),
+            )
+            if not await move_batch(transaction, sending.batch_id, BatchEvent.INTEND):
+                raise AssertionError(f"batch {sending.batch_id} is not sealed")
+
+    async def body(self, batch_id: int, nonce: Nonce) -> StoredBody:
+        """Return the create call's body, which reads itself from the database while it is sent."""
+        return await StoredBody.of(self._database, batch_id, nonce)
+
+    async def manifest_lines(self, batch_id: int, *, after: int, limit: int) -> list[ManifestLine]:
+        """Return the next members after the number, each with the first file that asked for it."""
+        rows = await self._database.all(
+            "SELECT m.number, r.custom_id, r.lane, s.name, s.claim, s.sha256 FROM members AS m "
+            "JOIN requests AS r ON r.id = m.request_id "
+            "JOIN sources AS s ON s.id = (SELECT min(source_id) FROM attachments WHERE request_id = m.request_id) "
+            "WHERE m.batch_id = ? AND m.number > ? ORDER BY m.number LIMIT ?",
+            (batch_id, after, limit),
+        )
+        return [
+            ManifestLine(
+                number=number,
+                custom_id=custom_id,
+                lane=lane,
+                source=from_blob(name),
+                claim=from_blob(claim),
+                sha256=None if sha256 is None else sha256.hex(),
+            )
+            for number, custom_id, lane, name, claim, sha256 in rows
+        ]
+
+    async def accept(self, batch_id: int, nonce: Nonce, batch: BatchInfo, *, api_request_id: str | None) -> bool:
+        """Record that the API has the batch: by its answer, or found again. Return False if that was known."""
+        async with self._database.transaction() as transaction:
+            moved = await move_batch(transaction, batch_id, BatchEvent.ACCEPT)
+            if moved:
+                await transaction.run(
+                    "UPDATE batches SET api_id = ?, nonce = ?, created_at = ?, expires_at = ? WHERE id = ?",
+                    (batch.id, nonce, to_ms(batch.created_at), to_ms(batch.expires_at), batch_id),
+                )
+                await transaction.run(
+                    "UPDATE sendings SET outcome = 'accepted', api_request_id = ? WHERE nonce = ?",
+                    (api_request_id, nonce),
+                )
+        return moved
+
+    async def withdraw(self, batch_id: int, nonce: Nonce) -> None:
+        """Record that the sending surely created nothing: the batch may be sent again."""
+        async with self._database.transaction() as transaction:
+            await _end_sending(transaction, nonce, "withdrawn")
+            await move_batch(transaction, batch_id, BatchEvent.WITHDRAW)
+
+    async def halve(self, batch_id: int, nonce: Nonce, *, now: datetime) -> None:
+        """Record a refusal of several requests: they go into two new batches."""
+        async with self._database.transaction() as transaction:
+            lane, betas, request_ids = await _refuse(transaction, batch_id, nonce)
+            middle = len(request_ids) // 2
+            for half in (request_ids[:middle], request_ids[middle:]):
+                await _insert_batch(transaction, lane, betas, half, now=now)
+
+    async def condemn(self, batch_id: int, nonce: Nonce, *, error_text: str, now: datetime) -> None:
+        """Record a refusal of a request that was alone in its batch: it ends as an error."""
+        async with self._database.transaction() as transaction:
+            _, _, request_ids = await _refuse(transaction, batch_id, nonce)
+            await transaction.run(
+                "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? "
+                "WHERE id IN (SELECT value FROM json_each(?))",
+                (ErrorType.REFUSED, error_text, to_ms(now), json.dumps(request_ids)),
+            )
+            await move_requests(transaction, request_ids, RequestEvent.CONDEMN)
+
+    async def doubts(self) -> list[Doubt]:
+        """Return the batches in doubt, oldest first."""
+        rows = await self._database.all(
+            "SELECT b.id, s.nonce, b.request_count, s.mark, s.candidates_closed, "
+            "(SELECT json_group_array(api_id) FROM candidates AS c WHERE c.nonce = s.nonce AND c.verdict = 'open') "
+            "FROM batches AS b JOIN sendings AS s ON s.batch_id = b.id AND s.outcome = 'open' "
+            "WHERE b.state = ? ORDER BY b.id",
+            (BatchState.SUBMITTING,),
+        )
+        return [
+            Doubt(
+                batch_id=batch_id,
+                nonce=nonce,
+                request_count=count,
+                mark=optional_moment(mark),
+                candidates_closed=bool(closed),
+                candidates=json.loads(candidates),
+            )
+            for batch_id, nonce, count, mark, closed, candidates in rows
+        ]
+
+    async def known_batches(self, api_ids: Sequence[ApiBatchId]) -> set[ApiBatchId]:
+        """Return those of the ids that are batches of ours."""
+        rows = await self._database.all(
+            "SELECT api_id FROM batches WHERE api_id IN (SELECT value FROM json_each(?))", (json.dumps(api_ids),)
+        )
+        return {api_id for (api_id,) in rows}
+
+    async def add_candidates(self, nonce: Nonce, api_ids: Sequence[ApiBatchId]) -> None:
+        """Record batches that may be the sending's. One that has been ruled out stays so."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "INSERT INTO candidates (nonce, api_id, verdict) VALUES (?, ?, 'open') ON CONFLICT DO NOTHING",
+                [(nonce, api_id) for api_id in api_ids],
+            )
+
+    async def close_candidates(self, nonce: Nonce) -> None:
+        """Record that no further candidate can turn up."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE sendings SET candidates_closed = 1 WHERE nonce = ?", (nonce,))
+
+    async def rule_out(self, api_id: ApiBatchId) -> None:
+        """Record that the batch is none of ours, for every sending that thought it might be."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE candidates SET verdict = 'foreign' WHERE api_id = ?", (api_id,))
+
+    async def batch_of_sending(self, nonce: Nonce) -> int | None:
+        """Return the batch that a nonce was made for, or None if the nonce is not ours."""
+        row = await self._database.one("SELECT batch_id FROM sendings WHERE nonce = ?", (nonce,))
+        return None if row is None else int(row[0])
+
+
+def _first_that_fit(rows: Sequence[Sequence[int]], bytes_max: int) -> list[int]:
+    taken: list[int] = []
+    total = 0
+    for request_id, size_bytes in rows:
+        total += size_bytes + REQUEST_OVERHEAD_BYTES
+        if taken and total > bytes_max:
+            break
+        taken.append(request_id)
+    return taken
+
+
+async def _insert_batch(
+    transaction: Transaction, lane: Lane, betas: str, request_ids: Sequence[int], *, now: datetime
+) -> int:
+    rows = await transaction.all("SELECT coalesce(max(id), 0) + 1 FROM batches")
+    batch_id = int(rows[0][0])
+    await transaction.run(
+        "INSERT INTO batches (id, state, lane, betas, request_count, sealed_at) VALUES (?, 'sealed', ?, ?, ?, ?)",
+        (batch_id, lane, betas, len(request_ids), to_ms(now)),
+    )
+    await transaction.run_many(
+        "INSERT INTO members (batch_id, number, request_id) VALUES (?, ?, ?)",
+        [(batch_id, number, request_id) for number, request_id in enumerate(request_ids, start=1)],
+    )
+    await transaction.run(
+        "UPDATE requests SET batch_id = ? WHERE id IN (SELECT value FROM json_each(?))",
+        (batch_id, json.dumps(request_ids)),
+    )
+    return batch_id
+
+
+async def _refuse(transaction: Transaction, batch_id: int, nonce: Nonce) -> tuple[Lane, str, list[int]]:
+    await _end_sending(transaction, nonce, "refused")
+    if not await move_batch(transaction, batch_id, BatchEvent.REFUSE):
+        raise AssertionError(f"batch {batch_id} is not being submitted")
+    rows = await transaction.all("SELECT lane, betas FROM batches WHERE id = ?", (batch_id,))
+    members = await transaction.all("SELECT request_id FROM members WHERE batch_id = ? ORDER BY number", (batch_id,))
+    lane, betas = rows[0]
+    return lane, betas, [request_id for (request_id,) in members]
+
+
+async def _end_sending(transaction: Transaction, nonce: Nonce, outcome: str) -> None:
+    await transaction.run("UPDATE sendings SET outcome = ? WHERE nonce = ?", (outcome, nonce))

@@ -1,0 +1,402 @@
+"""What intake records: files that were claimed, the requests in them, and files that can never become requests.
+
+A small file is recorded whole in one transaction with others. A long one is recorded in parts: its source stays
+READING and its requests INCOMING, invisible to dispatch, until the last part; a crash in between leaves a READING
+source, which `forget` removes so that the file is read again from the start.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from batchbox.lifecycle import RequestEvent, SourceEvent
+from batchbox.model import CustomId, Lane, RejectReason, RequestState, SourceState
+from batchbox.naming import numbered
+from batchbox.store.columns import PIECES_MAX, from_blob, from_ms, to_blob, to_ms
+from batchbox.store.database import Database, Parameters, Transaction
+from batchbox.store.transitions import move_requests, move_sources
+
+PIECE_BYTES = 256 * 1024
+
+SUFFIXES_MAX = 10_000
+"""How many open requests may share one derived id before a further one is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSource:
+    """A claimed file that was read."""
+
+    lane: Lane
+    claim: str
+    name: str
+    owner: str
+    size_bytes: int
+    sha256: bytes | None
+    dropped_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest:
+    """One request of a claimed file, checked and serialised."""
+
+    custom_id: CustomId
+    explicit: bool
+    line: int | None
+    params: bytes
+    betas: str
+    model: str
+    max_tokens: int
+    extension: str
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a file is not taken, as it will be told."""
+
+    reason: RejectReason
+    detail: str
+    what_to_do: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedSource:
+    """A file on its way to rejected/, with everything its explanation says."""
+
+    id: int
+    lane: Lane
+    claim: str
+    name: str
+    rejection: Rejection
+    dropped_at: datetime
+    rejected_at: datetime
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How much waits for a batch."""
+
+    request_count: int
+    size_bytes: int
+
+
+class DuplicateIdError(Exception):
+    """An explicit custom_id is taken: by the same file, or by an open request of the lane with other content."""
+
+    def __init__(self, request: NewRequest, *, in_file: bool) -> None:
+        super().__init__(request.custom_id)
+        self.request = request
+        self.in_file = in_file
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An open request, as a new one of its id meets it."""
+
+    id: int
+    digest: bytes
+    incoming: bool
+    """It belongs to the very file that is being read: only one long file is read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """What becomes of one request of a file."""
+
+    request: NewRequest
+    custom_id: CustomId
+    digest: bytes
+    attach_to: int | None
+    """The open request that it is a double drop of."""
+
+
+_OPEN_STATES = (
+    "('incoming', 'waiting', 'batched', 'failing')"  # spelled as in the index requests_open, which needs that
+)
+
+
+class IntakeStore:
+    """The rows that intake writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def unrecorded(self, claims: Sequence[tuple[Lane, str]]) -> list[tuple[Lane, str]]:
+        """Return those claims (lane, name in processing/) that no unfinished row knows, in the order given."""
+        rows = await self._database.all("SELECT lane, claim FROM sources WHERE state NOT IN ('done', 'rejected')")
+        known = {(lane, claim) for lane, claim in rows}
+        return [(lane, claim) for lane, claim in claims if (lane, to_blob(claim)) not in known]
+
+    async def backlog(self) -> Backlog:
+        """Return what waits for a batch."""
+        row = await self._database.one(
+            "SELECT count(*), coalesce(sum(size_bytes), 0) FROM requests WHERE state = 'waiting'"
+        )
+        count, size_bytes = row or (0, 0)
+        return Backlog(request_count=count, size_bytes=size_bytes)
+
+    async def record(
+        self, files: Sequence[tuple[NewSource, Sequence[NewRequest] | Rejection]], *, now: datetime
+    ) -> list[Rejection | None]:
+        """Record whole files, all in one transaction; return what each was rejected for, or None.
+
+        A file is taken whole or not at all. A request whose id is open on the lane with the same content is attached
+        to that one; with other content an explicit id rejects its file, and a derived one gets `-2`, `-3` and so on.
+        """
+        async with self._database.transaction() as transaction:
+            writer = _Writer(transaction, now=now)
+            await writer.look_up(
+                [(source.lane, request.custom_id) for source, requests in files for request in _listed(requests)]
+            )
+            outcomes = [await writer.add_file(source, requests) for source, requests in files]
+            await writer.write()
+        return outcomes
+
+    async def begin(self, source: NewSource) -> int:
+        """Record that a long file is being read; return the id for `add_part` and `finish`."""
+        async with self._database.transaction() as transaction:
+            writer = _Writer(transaction, now=source.dropped_at)
+            source_id = await writer.add_source(source, state=SourceState.READING)
+            await writer.write()
+        return source_id
+
+    async def add_part(self, source_id: int, lane: Lane, requests: Sequence[NewRequest], *, now: datetime) -> None:
+        """Record the next requests of a long file. Raises DuplicateIdError, and then records none of them."""
+        async with self._database.transaction() as transaction:
+            writer = _Writer(transaction, now=now)
+            await writer.look_up([(lane, request.custom_id) for request in requests])
+            await writer.add_requests(source_id, lane, requests)
+            await writer.write()
+
+    async def finish(self, source_id: int, *, sha256: bytes, size_bytes: int) -> None:
+        """Let a long file's requests be sent."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.all(
+                "SELECT request_id FROM attachments WHERE source_id = ? ORDER BY request_id", (source_id,)
+            )
+            await move_requests(transaction, [request_id for (request_id,) in rows], RequestEvent.ADMIT)
+            await transaction.run(
+                "UPDATE sources SET open_count = ?, sha256 = ?, size_bytes = ? WHERE id = ?",
+                (len(rows), sha256, size_bytes, source_id),
+            )
+            await move_sources(transaction, [source_id], SourceEvent.RECORD)
+
+    async def reject(self, source_id: int, rejection: Rejection, *, now: datetime) -> None:
+        """Give up a long file: remove what was recorded of it, and set it on its way to rejected/."""
+        async with self._database.transaction() as transaction:
+            await _remove_incoming(transaction, source_id)
+            await transaction.run(
+                "UPDATE sources SET reason = ?, detail = ?, what_to_do = ?, rejected_at = ? WHERE id = ?",
+                (rejection.reason, rejection.detail, rejection.what_to_do, to_ms(now), source_id),
+            )
+            await move_sources(transaction, [source_id], SourceEvent.REJECT)
+
+    async def forget_unfinished(self) -> None:
+        """Remove what was recorded of long files whose reading had no end, so that they are read again."""
+        for (source_id,) in await self._database.all("SELECT id FROM sources WHERE state = 'reading'"):
+            async with self._database.transaction() as transaction:
+                await _remove_incoming(transaction, source_id)
+                await transaction.run("DELETE FROM sources WHERE id = ?", (source_id,))
+
+    async def rejected(self, *, limit: int) -> list[RejectedSource]:
+        """Return files on their way to rejected/, oldest first."""
+        rows = await self._database.all(
+            "SELECT id, lane, claim, name, reason, detail, what_to_do, dropped_at, rejected_at, target "
+            "FROM sources WHERE state = 'rejecting' ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return [
+            RejectedSource(
+                id=id_,
+                lane=lane,
+                claim=from_blob(claim),
+                name=from_blob(name),
+                rejection=Rejection(reason=RejectReason(reason), detail=detail, what_to_do=what_to_do),
+                dropped_at=from_ms(dropped_at),
+                rejected_at=from_ms(rejected_at),
+                target=None if target is None else from_blob(target),
+            )
+            for id_, lane, claim, name, reason, detail, what_to_do, dropped_at, rejected_at, target in rows
+        ]
+
+    async def take_targets(self, targets: Iterable[tuple[int, str]]) -> None:
+        """Record the names that files will have in rejected/ or done/."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE sources SET target = ? WHERE id = ?", [(to_blob(name), id_) for id_, name in targets]
+            )
+
+    async def put_aside(self, source_ids: Sequence[int], *, now: datetime) -> None:
+        """Record that the files are in rejected/."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE sources SET settled_at = ? WHERE id = ?", [(to_ms(now), id_) for id_ in source_ids]
+            )
+            await move_sources(transaction, source_ids, SourceEvent.PUT_ASIDE)
+
+
+def _listed(requests: Sequence[NewRequest] | Rejection) -> Sequence[NewRequest]:
+    return () if isinstance(requests, Rejection) else requests
+
+
+async def _remove_incoming(transaction: Transaction, source_id: int) -> None:
+    incoming = (
+        "SELECT request_id FROM attachments JOIN requests ON id = request_id WHERE source_id = ? AND state = 'incoming'"
+    )
+    await transaction.run(
+        f"DELETE FROM body_pieces WHERE key / {PIECES_MAX} IN ({incoming})",  # noqa: S608 - our own constants
+        (source_id,),
+    )
+    await transaction.run(f"DELETE FROM requests WHERE id IN ({incoming})", (source_id,))  # noqa: S608 - as above
+    await transaction.run("DELETE FROM attachments WHERE source_id = ?", (source_id,))
+
+
+def _digest(request: NewRequest) -> bytes:
+    return hashlib.sha256(request.betas.encode() + b"\0" + request.params).digest()
+
+
+class _Writer:
+    """Gathers the rows of one transaction, resolving ids against what is open, and writes them table by table."""
+
+    def __init__(self, transaction: Transaction, *, now: datetime) -> None:
+        self._transaction = transaction
+        self._now_ms = to_ms(now)
+        self._open: dict[tuple[Lane, CustomId], _Open] = {}
+        self._next_ids: dict[str, int] = {}
+        self._sources: list[Parameters] = []
+        self._requests: list[Parameters] = []
+        self._attachments: list[Parameters] = []
+        self._pieces: list[Parameters] = []
+
+    async def look_up(self, wanted: Sequence[tuple[Lane, CustomId]]) -> None:
+        """Learn which of the ids are open, in one statement."""
+        rows = await self._transaction.all(
+            "SELECT r.id, r.lane, r.custom_id, r.digest, r.state = 'incoming' "  # noqa: S608 - our own constant
+            "FROM json_each(?) AS wanted CROSS JOIN requests AS r "
+            f"ON r.lane = wanted.value ->> 0 AND r.custom_id = wanted.value ->> 1 AND r.state IN {_OPEN_STATES}",
+            (json.dumps(wanted),),
+        )
+        for id_, lane, custom_id, digest, incoming in rows:
+            self._open[lane, custom_id] = _Open(id_, digest, bool(incoming))
+
+    async def add_file(self, source: NewSource, requests: Sequence[NewRequest] | Rejection) -> Rejection | None:
+        """Add a file with its requests, or with the rejection that it came with or that its ids bring."""
+        if isinstance(requests, Rejection):
+            await self.add_source(source, state=SourceState.REJECTING, rejection=requests)
+            return requests
+        try:
+            resolved = await self._resolve(source.lane, requests)
+        except DuplicateIdError as error:
+            rejection = duplicate_id(error)
+            await self.add_source(source, state=SourceState.REJECTING, rejection=rejection)
+            return rejection
+        source_id = await self.add_source(source, state=SourceState.OPEN, open_count=len(resolved))
+        await self._add_resolved(source_id, source.lane, resolved, state=RequestState.WAITING)
+        return None
+
+    async def add_requests(self, source_id: int, lane: Lane, requests: Sequence[NewRequest]) -> None:
+        """Add the next part of a long file. Raises DuplicateIdError."""
+        resolved = await self._resolve(lane, requests)
+        await self._add_resolved(source_id, lane, resolved, state=RequestState.INCOMING)
+
+    async def add_source(
+        self, source: NewSource, *, state: SourceState, open_count: int = 0, rejection: Rejection | None = None
+    ) -> int:
+        """Add the file's own row; return its id."""
+        id_ = await self._new_id("sources")
+        told = (rejection.reason, rejection.detail, rejection.what_to_do, self._now_ms) if rejection else (None,) * 4
+        self._sources.append(
+            (
+                id_, state, source.lane, to_blob(source.claim), to_blob(source.name), source.owner,
+                source.size_bytes, source.sha256, to_ms(source.dropped_at), open_count, *told,
+            )
+        )  # fmt: skip
+        return id_
+
+    async def write(self) -> None:
+        """Write what was gathered."""
+        await self._transaction.run_many(
+            "INSERT INTO sources (id, state, lane, claim, name, owner, size_bytes, sha256, dropped_at, open_count, "
+            "reason, detail, what_to_do, rejected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._sources,
+        )
+        await self._transaction.run_many(
+            "INSERT INTO requests (id, state, lane, custom_id, digest, betas, model, max_tokens, extension, "
+            "max_attempts, size_bytes, accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._requests,
+        )
+        await self._transaction.run_many(
+            "INSERT INTO attachments (request_id, source_id, line) VALUES (?, ?, ?)", self._attachments
+        )
+        await self._transaction.run_many("INSERT INTO body_pieces (key, data) VALUES (?, ?)", self._pieces)
+
+    async def _resolve(self, lane: Lane, requests: Sequence[NewRequest]) -> list[_Resolved]:
+        here: set[CustomId] = set()
+        resolved = []
+        for request in requests:
+            one = await self._resolve_one(lane, request, here)
+            here.add(one.custom_id)
+            resolved.append(one)
+        return resolved
+
+    async def _resolve_one(self, lane: Lane, request: NewRequest, here: set[CustomId]) -> _Resolved:
+        digest = _digest(request)
+        custom_id = request.custom_id
+        for suffix in range(2, SUFFIXES_MAX):
+            existing = self._open.get((lane, custom_id))
+            in_file = custom_id in here or (existing is not None and existing.incoming)
+            if existing is None and not in_file:
+                return _Resolved(request, custom_id, digest, attach_to=None)
+            if existing is not None and not in_file and existing.digest == digest:
+                return _Resolved(request, custom_id, digest, attach_to=existing.id)
+            if request.explicit:
+                raise DuplicateIdError(request, in_file=in_file)
+            custom_id = numbered(request.custom_id, suffix)
+            await self.look_up([(lane, custom_id)])
+        raise DuplicateIdError(request, in_file=False)
+
+    async def _add_resolved(
+        self, source_id: int, lane: Lane, resolved: Sequence[_Resolved], *, state: RequestState
+    ) -> None:
+        for one in resolved:
+            request_id = one.attach_to
+            if request_id is None:
+                request_id = await self._add_request(lane, one, state=state)
+            self._attachments.append((request_id, source_id, one.request.line))
+
+    async def _add_request(self, lane: Lane, one: _Resolved, *, state: RequestState) -> int:
+        id_ = await self._new_id("requests")
+        new = one.request
+        self._requests.append(
+            (
+                id_, state, lane, one.custom_id, one.digest, new.betas, new.model, new.max_tokens,
+                new.extension, new.max_attempts, len(new.params), self._now_ms,
+            )
+        )  # fmt: skip
+        for piece, start in enumerate(range(0, len(new.params), PIECE_BYTES)):
+            self._pieces.append((id_ * PIECES_MAX + piece, new.params[start : start + PIECE_BYTES]))
+        self._open[lane, one.custom_id] = _Open(id_, one.digest, state is RequestState.INCOMING)
+        return id_
+
+    async def _new_id(self, table: Literal["sources", "requests"]) -> int:
+        if table not in self._next_ids:
+            rows = await self._transaction.all(f"SELECT coalesce(max(id), 0) FROM {table}")  # noqa: S608 - two constants
+            self._next_ids[table] = int(rows[0][0])
+        self._next_ids[table] += 1
+        return self._next_ids[table]
+
+
+def duplicate_id(error: DuplicateIdError) -> Rejection:
+    """Tell a person which id is taken, and by what."""
+    request = error.request
+    where = "" if request.line is None else f"line {request.line}: "
+    taken = "is in this file twice" if error.in_file else "belongs to a request that has not ended, with other content"
+    return Rejection(
+        reason=RejectReason.DUPLICATE_ID,
+        detail=f'{where}custom_id "{request.custom_id}" {taken}',
+        what_to_do="Give the request another custom_id, or wait until the other one has its answer, and drop it again.",
+    )

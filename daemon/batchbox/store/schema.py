@@ -1,0 +1,149 @@
+"""The tables, as numbered migrations that are only ever added to.
+
+Moments are INTEGER milliseconds since 1970 in UTC, names of files are BLOBs (any bytes but `/` and NUL), money is
+INTEGER nano-dollars. States change only through `transitions`.
+"""
+
+_FIRST = """
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One dropped file, from its claim on.
+CREATE TABLE sources (
+    id          INTEGER PRIMARY KEY,
+    state       TEXT    NOT NULL,
+    lane        TEXT    NOT NULL,
+    claim       BLOB    NOT NULL,            -- its name in processing/<instance>/<lane>/
+    name        BLOB    NOT NULL,            -- its name as it was dropped
+    owner       TEXT    NOT NULL,
+    size_bytes  INTEGER NOT NULL,
+    sha256      BLOB,
+    dropped_at  INTEGER NOT NULL,
+    open_count  INTEGER NOT NULL DEFAULT 0,  -- its requests that have not ended
+    reason      TEXT,
+    detail      TEXT,
+    what_to_do  TEXT,
+    rejected_at INTEGER,                     -- when it was judged; the explanation says so
+    target      BLOB,                        -- its name in done/ or rejected/, taken before it moves there
+    settled_at  INTEGER,
+    UNIQUE (lane, claim)
+) STRICT;
+CREATE INDEX sources_unfinished ON sources (state, id) WHERE state NOT IN ('done', 'rejected');
+CREATE INDEX sources_kept ON sources (settled_at) WHERE state = 'done' AND target IS NOT NULL;
+
+CREATE TABLE requests (
+    id           INTEGER PRIMARY KEY,
+    state        TEXT    NOT NULL,
+    lane         TEXT    NOT NULL,
+    custom_id    TEXT    NOT NULL,
+    digest       BLOB    NOT NULL,           -- SHA-256 of betas and params: equal means a double drop
+    betas        TEXT    NOT NULL,           -- the header's value, sorted
+    model        TEXT    NOT NULL,
+    max_tokens   INTEGER NOT NULL,
+    extension    TEXT    NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    size_bytes   INTEGER NOT NULL,           -- of the serialised params
+    accepted_at  INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL DEFAULT 0, -- tries that failed and count
+    batch_id     INTEGER,
+    stem         TEXT,                       -- its name in the outbox, taken before the first rename
+    error_type   TEXT,
+    error_text   TEXT,
+    ended_at     INTEGER
+) STRICT;
+CREATE UNIQUE INDEX requests_open ON requests (lane, custom_id)
+    WHERE state IN ('incoming', 'waiting', 'batched', 'failing');
+CREATE INDEX requests_waiting ON requests (lane, betas, id, size_bytes, accepted_at) WHERE state = 'waiting';
+CREATE INDEX requests_failing ON requests (id) WHERE state = 'failing';
+CREATE INDEX requests_ended ON requests (ended_at) WHERE ended_at IS NOT NULL;
+CREATE UNIQUE INDEX requests_stem ON requests (lane, stem COLLATE NOCASE)
+    WHERE stem IS NOT NULL AND state IN ('batched', 'failing');
+
+-- Which files asked for a request: one, or several that are the same.
+CREATE TABLE attachments (
+    request_id INTEGER NOT NULL,
+    source_id  INTEGER NOT NULL,
+    line       INTEGER,
+    PRIMARY KEY (request_id, source_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attachments_by_source ON attachments (source_id);
+
+-- The serialised params, cut into pieces so that none has to be in memory whole to be sent.
+CREATE TABLE body_pieces (
+    key  INTEGER PRIMARY KEY,                -- request id * 1024 + number of the piece: neighbours on disk too
+    data BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE batches (
+    id            INTEGER PRIMARY KEY,
+    state         TEXT    NOT NULL,
+    lane          TEXT    NOT NULL,
+    betas         TEXT    NOT NULL,
+    request_count INTEGER NOT NULL,
+    sealed_at     INTEGER NOT NULL,
+    api_id        TEXT    UNIQUE,
+    nonce         TEXT,                      -- of the sending that the API accepted
+    created_at    INTEGER,                   -- this and the next two by the API's clock
+    expires_at    INTEGER,
+    ended_at      INTEGER,
+    results_count INTEGER,                   -- lines that the results must have
+    short_reads   INTEGER NOT NULL DEFAULT 0 -- complete reads of the results that had too few lines
+) STRICT;
+CREATE INDEX batches_unfinished ON batches (state, id) WHERE state NOT IN ('closed', 'refused');
+
+-- Who is in a batch, under which number. Never changed, so that a wire id can be understood for ever.
+CREATE TABLE members (
+    batch_id   INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    request_id INTEGER NOT NULL,
+    PRIMARY KEY (batch_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX members_by_request ON members (request_id);
+
+-- One intent to POST a batch; a batch in doubt may need several, each with wire ids of its own.
+CREATE TABLE sendings (
+    nonce             TEXT    PRIMARY KEY,
+    batch_id          INTEGER NOT NULL,
+    outcome           TEXT    NOT NULL,      -- open, accepted, refused, withdrawn
+    mark              INTEGER,               -- created_at of the newest batch in the list just before
+    base_url          TEXT    NOT NULL,
+    key_hash          BLOB    NOT NULL,
+    replaces          TEXT,
+    intended_at       INTEGER NOT NULL,
+    candidates_closed INTEGER NOT NULL DEFAULT 0,
+    api_request_id    TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sendings_by_batch ON sendings (batch_id);
+
+-- Batches in the workspace that may be the one a sending in doubt created.
+CREATE TABLE candidates (
+    nonce   TEXT NOT NULL,
+    api_id  TEXT NOT NULL,
+    verdict TEXT NOT NULL,                   -- open, foreign
+    PRIMARY KEY (nonce, api_id)
+) STRICT, WITHOUT ROWID;
+
+-- What was paid, once per wire id.
+CREATE TABLE charges (
+    wire_id       TEXT    PRIMARY KEY,
+    request_id    INTEGER NOT NULL,
+    model         TEXT    NOT NULL,
+    input_tokens  INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_nanousd  INTEGER,                   -- NULL where the model has no price
+    sent_at       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Why something waits that is not the files' fault, for people to see.
+CREATE TABLE holds (
+    name            TEXT    PRIMARY KEY,
+    reason          TEXT    NOT NULL,
+    since_at        INTEGER NOT NULL,
+    next_attempt_at INTEGER
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST,)
+"""Migration n leads from schema version n to n + 1; the version is kept in `PRAGMA user_version`."""

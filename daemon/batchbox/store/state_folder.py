@@ -1,0 +1,72 @@
+"""The state folder on the local disk: made private, locked by one process, with this instance's name in it."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batchbox.errors import FolderPermissionError, StateLockedError
+from batchbox.model import Instance
+
+LOCK_FILE = "lock"
+INSTANCE_FILE = "instance"
+
+
+def make_state_folder(state: Path) -> bool:
+    """Make the folder if it is missing, for its owner alone; return whether it was made."""
+    try:
+        state.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        return False
+    except PermissionError as error:
+        raise FolderPermissionError(
+            f"{state}: the state folder cannot be made ({error.strerror}). Make it and give it to the service's user, "
+            "or choose another [paths] state."
+        ) from error
+    return True
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the state folder's lock. Raises StateLockedError if another process has it."""
+    try:
+        descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise FolderPermissionError(
+            f"{state}: the state folder cannot be written ({error.strerror}). It must belong to the user who runs "
+            "batchbox."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        if error.errno not in {errno.EAGAIN, errno.EACCES}:
+            raise
+        raise StateLockedError(
+            f"{state}: another batchbox is running with this state folder. Stop it first."
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def instance_in(state: Path, make: Callable[[], Instance]) -> Instance:
+    """Return the name of this instance, making one at the first start, durably."""
+    path = state / INSTANCE_FILE
+    try:
+        return Instance(path.read_text().strip())
+    except FileNotFoundError:
+        instance = make()
+    part = state / f"{INSTANCE_FILE}.part"
+    with part.open("w") as file:
+        file.write(f"{instance}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return instance
