@@ -1,0 +1,114 @@
+"""Puts composed groups into the outbox under names that are taken first, and records them after.
+
+If we die               | what is left                             | what the next delivery does
+------------------------+-------------------------------------------+-------------------------------------------
+while writing parts     | hidden parts                             | removes them at the start, writes them anew
+after taking stems      | stems recorded, hidden parts             | writes the same names
+between the renames     | some visible, none recorded              | renames the same content over them
+after the renames       | all visible, none recorded               | the same
+after the commit        | all recorded                             | skips them
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchbox.delivery.composing import Composed
+from batchbox.documents import HEAD_BYTES, custom_id_in
+from batchbox.folders.outbox import NewFile, Outbox, Part, Publication
+from batchbox.model import Lane, Now
+from batchbox.naming import stem_for
+from batchbox.store.delivery import DeliveryStore, Ended, Undelivered
+
+MARKERS = (".result.json", ".error.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenFile:
+    """A part in the outbox and what comes after the stem in its name to be."""
+
+    part: Part
+    suffix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A request whose files are in the outbox, hidden. Their content is not kept in memory."""
+
+    request: Undelivered
+    ended: Ended
+    files: Sequence[HiddenFile]
+
+
+class Publisher:
+    """One lane's way into the outbox, for as long as one batch is delivered."""
+
+    def __init__(self, lane: Lane, *, store: DeliveryStore, outbox: Outbox, replaces_old: bool) -> None:
+        self._lane = lane
+        self._store = store
+        self._outbox = outbox
+        self._replaces_old = replaces_old
+        self._taken: set[str] | None = None  # stems in the folder and in the database, case-folded; read once
+
+    async def write(self, composed: Sequence[Composed]) -> list[Written]:
+        """Write the files' parts: hidden, and not durable yet."""
+        files = [NewFile(pieces=file.pieces, is_marker=file.is_marker) for one in composed for file in one.files]
+        parts = iter(await self._outbox.write(self._lane, files) if files else [])
+        return [
+            Written(
+                request=one.request,
+                ended=one.ended,
+                files=[HiddenFile(part=next(parts), suffix=file.suffix) for file in one.files],
+            )
+            for one in composed
+        ]
+
+    async def publish(self, group: Sequence[Written], now: Now) -> None:
+        """Make a group visible, durably and in order, and then record it."""
+        visible = [written for written in group if written.files]
+        if visible:
+            await self._show(visible)
+        await self._store.record([written.ended for written in group], now=now.wall)
+
+    async def _show(self, group: Sequence[Written]) -> None:
+        stems = [await self._stem(written.request) for written in group]
+        new = [
+            (written.request.request_id, stem)
+            for written, stem in zip(group, stems, strict=True)
+            if written.request.stem is None
+        ]
+        if new:
+            await self._store.take_stems(new)
+        publications = [
+            Publication(part=file.part, name=stem + file.suffix)
+            for written, stem in zip(group, stems, strict=True)
+            for file in written.files
+        ]
+        await self._outbox.publish(self._lane, publications, replaced=stems if self._replaces_old else [])
+
+    async def _stem(self, request: Undelivered) -> str:
+        if request.stem is not None:
+            return request.stem
+        taken = await self._taken_stems()
+        base = stem_for(request.custom_id)
+        if base.casefold() in taken and self._replaces_old and await self._is_same_request(base, request):
+            return base
+        stem, number = base, 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{base}__{number}"
+        taken.add(stem.casefold())
+        return stem
+
+    async def _taken_stems(self) -> set[str]:
+        if self._taken is None:
+            names = await self._outbox.names(self._lane)
+            in_folder = {name.partition(".")[0].casefold() for name in names if not name.startswith(".")}
+            self._taken = in_folder | await self._store.stems_in_use(self._lane)
+        return self._taken
+
+    async def _is_same_request(self, stem: str, request: Undelivered) -> bool:
+        for marker in MARKERS:
+            head = await self._outbox.head(self._lane, stem + marker, length=HEAD_BYTES)
+            if head is not None and custom_id_in(head) == request.custom_id:
+                return True
+        return False

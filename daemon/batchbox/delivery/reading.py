@@ -1,0 +1,137 @@
+"""One reading of one batch's results, from the first line to the last, in constant memory."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import anyio.to_thread
+
+from batchbox.api import ApiTrouble, BatchesApi
+from batchbox.delivery.composing import Composed, compose
+from batchbox.delivery.publishing import Publisher, Written
+from batchbox.lifecycle import RequestEvent
+from batchbox.model import Now
+from batchbox.pricing import Catalogue
+from batchbox.results import Decoded, LineSplitter, ResultLine, decode
+from batchbox.store.delivery import DeliveryStore, EndedBatch, Undelivered
+from batchbox.store.holds import HoldName, HoldStore
+
+GROUP_ANSWERS = 256
+GROUP_BYTES = 64 * 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
+"""So much of the stream is cut and decoded in one hop to a thread."""
+
+log = logging.getLogger(__name__)
+
+
+class Reading:
+    """Delivers whatever the stream holds for members that still wait, and counts the rest."""
+
+    def __init__(
+        self,
+        batch: EndedBatch,
+        *,
+        store: DeliveryStore,
+        holds: HoldStore,
+        api: BatchesApi,
+        publisher: Publisher,
+        catalogue: Catalogue,
+        keep_going: Callable[[], bool],
+        ring_dispatch: Callable[[], None],
+    ) -> None:
+        self._batch = batch
+        self._store = store
+        self._holds = holds
+        self._api = api
+        self._publisher = publisher
+        self._catalogue = catalogue
+        self._keep_going = keep_going
+        self._ring_dispatch = ring_dispatch
+        self._splitter = LineSplitter()
+        self._seen = bytearray(batch.results_count + 1)  # by number: whether this reading has had its line
+        self._group: list[Written] = []
+        self._group_bytes = 0
+        self._foreign_count = 0
+        self._repeated_count = 0
+
+    async def read(self, now: Now) -> bool:
+        """Read to the end; return False if it was left early because the service stops. Raises ApiTrouble."""
+        block: list[bytes] = []
+        size_bytes = 0
+        try:
+            async with self._api.results(self._batch.api_id) as pieces:
+                async for piece in pieces:
+                    block.append(piece)
+                    size_bytes += len(piece)
+                    if size_bytes < BLOCK_BYTES:
+                        continue
+                    await self._take(block, now)
+                    block, size_bytes = [], 0
+                    if not self._keep_going():
+                        await self._flush(now)
+                        return False
+        except ApiTrouble:
+            await self._take(block, now)  # what came before the cut is paid for, and need not come again
+            await self._flush(now)
+            raise
+        await self._take(block, now, is_last=True)
+        await self._flush(now)
+        self._report()
+        return True
+
+    async def _take(self, block: Sequence[bytes], now: Now, *, is_last: bool = False) -> None:
+        decoded = await anyio.to_thread.run_sync(self._decode, block, is_last)
+        self._foreign_count += decoded.foreign_count
+        lines = [line for line in decoded.lines if self._is_new(line)]
+        for start in range(0, len(lines), GROUP_ANSWERS):
+            await self._deliver(lines[start : start + GROUP_ANSWERS], now)
+
+    def _decode(self, block: Sequence[bytes], is_last: bool) -> Decoded:  # noqa: FBT001 - threads take no keywords
+        lines = [line for piece in block for line in self._splitter.feed(piece)]
+        return decode(lines + self._splitter.finish() if is_last else lines)
+
+    def _is_new(self, line: ResultLine) -> bool:
+        if line.nonce != self._batch.nonce or not 0 < line.number < len(self._seen):
+            self._foreign_count += 1
+            return False
+        if self._seen[line.number]:
+            self._repeated_count += 1
+            return False
+        self._seen[line.number] = 1
+        return True
+
+    async def _deliver(self, lines: Sequence[ResultLine], now: Now) -> None:
+        waiting = await self._store.undelivered(self._batch.id, [line.number for line in lines])
+        pairs = [(waiting[line.number], line) for line in lines if line.number in waiting]
+        composed = await anyio.to_thread.run_sync(self._compose, pairs)
+        for one in composed:
+            if one.hold_reason is not None:
+                await self._holds.put(HoldName.SENDING, one.hold_reason, now=now.wall, next_attempt_at=None)
+        self._group += await self._publisher.write(composed)
+        self._group_bytes += sum(len(piece) for one in composed for file in one.files for piece in file.pieces)
+        if len(self._group) >= GROUP_ANSWERS or self._group_bytes >= GROUP_BYTES:
+            await self._flush(now)
+
+    def _compose(self, pairs: Sequence[tuple[Undelivered, ResultLine]]) -> list[Composed]:
+        return [compose(request, line, self._catalogue) for request, line in pairs]
+
+    async def _flush(self, now: Now) -> None:
+        group, self._group, self._group_bytes = self._group, [], 0
+        if not group:
+            return
+        await self._publisher.publish(group, now)
+        requeued_count = sum(1 for written in group if written.ended.event is RequestEvent.REQUEUE)
+        log.info(
+            "answers delivered",
+            extra={"batch": self._batch.api_id, "count": len(group) - requeued_count, "requeued_count": requeued_count},
+        )
+        if requeued_count:
+            self._ring_dispatch()
+
+    def _report(self) -> None:
+        counts = {
+            "foreign_count": self._foreign_count,
+            "repeated_count": self._repeated_count,
+            "overlong_count": self._splitter.overlong_count,
+        }
+        if any(counts.values()):
+            log.warning("results have lines that are not expected", extra={"batch": self._batch.api_id, **counts})

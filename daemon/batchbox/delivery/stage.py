@@ -1,0 +1,203 @@
+"""From an ended batch to files in the outbox: stream, judge, write, make durable, show, record; then the originals.
+
+Lines come in any order and by the million; what is in memory is a block of them, and their parts are written at once.
+A group becomes visible together, in the order that `folders.outbox` keeps. A batch is closed when every member has
+been delivered, requeued or condemned; a stream that was cut, even cleanly at a line's end, leaves members undelivered
+and is read again, skipping what is done.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from batchbox.api import ApiTrouble, BatchesApi, TroubleKind
+from batchbox.delivery.composing import compose_failing
+from batchbox.delivery.publishing import Publisher
+from batchbox.delivery.reading import Reading
+from batchbox.errors import RootOfflineError
+from batchbox.folders.manifests import Manifests
+from batchbox.folders.outbox import Outbox
+from batchbox.folders.shelves import Move, Shelves
+from batchbox.model import ErrorType, Lane, Now
+from batchbox.pricing import Catalogue
+from batchbox.store.delivery import DeliveryStore, EndedBatch, KeptOriginal, SettledSource, Undelivered
+from batchbox.store.holds import HoldStore
+from batchbox.timing import Backoff
+
+GROUP_ANSWERS = 256
+SHORT_READS_MAX = 3
+"""After so many complete reads without a line, the line is missing."""
+IDLE_SECONDS = 3600.0
+TIDY_SECONDS = 3600.0
+
+R = TypeVar("R", Undelivered, SettledSource, KeptOriginal)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """What delivery needs of the settings. Durations are seconds."""
+
+    replaces_old: bool
+    """Whether a new answer takes the place of an old one of the same custom_id."""
+    done_days: int
+    retry_first: float
+    retry_longest: float
+
+
+class Delivery:
+    """The stage that brings answers."""
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        *,
+        store: DeliveryStore,
+        holds: HoldStore,
+        outbox: Outbox,
+        shelves: Shelves,
+        manifests: Manifests,
+        api: BatchesApi,
+        catalogue: Catalogue,
+        backoff: Backoff,
+        chance: Callable[[], float],
+        keep_going: Callable[[], bool],
+        ring_dispatch: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._holds = holds
+        self._outbox = outbox
+        self._shelves = shelves
+        self._manifests = manifests
+        self._api = api
+        self._catalogue = catalogue
+        self._backoff = backoff
+        self._chance = chance
+        self._keep_going = keep_going
+        self._ring_dispatch = ring_dispatch
+        self._batch_backoffs: dict[int, Backoff] = {}
+        self._tidy_at = 0.0
+        self._has_started = False
+
+    async def step(self, now: Now) -> float:
+        """Deliver what has ended; return the monotonic moment of the next step."""
+        if now.monotonic < self._backoff.until:
+            return self._backoff.until
+        try:
+            next_due = await self._work(now)
+        except (OSError, RootOfflineError) as error:
+            until = self._backoff.fail(now.monotonic, chance=self._chance())
+            log.warning("outbox cannot be written", extra={"why": str(error)})
+            return until
+        self._backoff.succeed()
+        return next_due
+
+    async def _work(self, now: Now) -> float:
+        if not self._has_started:
+            await self._outbox.remove_leftovers()
+            self._has_started = True
+        await self._publish_failing(now)
+        for batch in await self._store.ended():
+            if self._backoff_of(batch).until <= now.monotonic and self._keep_going():
+                await self._deliver(batch, now)
+        await self._publish_failing(now)
+        await self._archive(now)
+        await self._tidy(now)
+        ended = await self._store.ended()
+        self._batch_backoffs = {batch.id: self._backoff_of(batch) for batch in ended}
+        return min([now.monotonic + IDLE_SECONDS, *(backoff.until for backoff in self._batch_backoffs.values())])
+
+    def _backoff_of(self, batch: EndedBatch) -> Backoff:
+        backoff = self._batch_backoffs.get(batch.id)
+        return backoff or Backoff(first=self._settings.retry_first, longest=self._settings.retry_longest)
+
+    async def _publish_failing(self, now: Now) -> None:
+        """Write the errors of requests that ended without a line of results."""
+        while failing := await self._store.failing(limit=GROUP_ANSWERS):
+            for lane, requests in _by_lane(failing).items():
+                publisher = self._publisher(lane)
+                written = await publisher.write([compose_failing(request) for request in requests])
+                await publisher.publish(written, now)
+
+    def _publisher(self, lane: Lane) -> Publisher:
+        return Publisher(lane, store=self._store, outbox=self._outbox, replaces_old=self._settings.replaces_old)
+
+    async def _deliver(self, batch: EndedBatch, now: Now) -> None:
+        backoff = self._batch_backoffs.setdefault(batch.id, self._backoff_of(batch))
+        reading = Reading(
+            batch,
+            store=self._store,
+            holds=self._holds,
+            api=self._api,
+            publisher=self._publisher(batch.lane),
+            catalogue=self._catalogue,
+            keep_going=self._keep_going,
+            ring_dispatch=self._ring_dispatch,
+        )
+        try:
+            is_complete = await reading.read(now)
+        except ApiTrouble as error:
+            await self._note_trouble(batch, error, backoff, now)
+            return
+        if not is_complete:  # stopping: the rest is delivered after the next start
+            return
+        left = await self._store.undelivered_count(batch.id)
+        if left and batch.short_reads + 1 < SHORT_READS_MAX:
+            await self._store.count_short_read(batch.id)
+            backoff.fail(now.monotonic, chance=self._chance())
+            log.warning("results are short of lines", extra={"batch": batch.api_id, "missing_count": left})
+            return
+        if left:
+            text = f"The results of {batch.api_id} were read {SHORT_READS_MAX} times and have no line for this request."
+            await self._store.condemn_rest(batch.id, ErrorType.RESULT_MISSING, text, now=now.wall)
+        await self._manifests.close(batch.nonce)
+        await self._store.close(batch.id)
+        log.info("batch delivered", extra={"batch": batch.api_id, "missing_count": left})
+
+    async def _note_trouble(self, batch: EndedBatch, error: ApiTrouble, backoff: Backoff, now: Now) -> None:
+        if error.trouble.kind is TroubleKind.NOT_FOUND:
+            log.error("results are gone: a person is needed", extra={"batch": batch.api_id})
+            await self._store.lose(batch.id)
+            return
+        backoff.fail(now.monotonic, chance=self._chance(), at_least=error.trouble.retry_after_seconds or 0.0)
+        log.warning("results cannot be read", extra={"batch": batch.api_id, "why": error.trouble.text})
+
+    async def _archive(self, now: Now) -> None:
+        """Move originals whose every request has ended to done/, or delete them if nobody keeps them."""
+        while settled := await self._store.settled(limit=GROUP_ANSWERS):
+            for lane, sources in _by_lane(settled).items():
+                if self._settings.done_days == 0:
+                    await self._shelves.drop_claims(lane, [source.claim for source in sources])
+                else:
+                    await self._move_to_done(lane, sources)
+                await self._store.archive([source.id for source in sources], now=now.wall)
+
+    async def _move_to_done(self, lane: Lane, sources: Sequence[SettledSource]) -> None:
+        unnamed = [source for source in sources if source.target is None]
+        names = await self._shelves.take_done_names(lane, [source.name for source in unnamed])
+        taken = {source.id: name for source, name in zip(unnamed, names, strict=True)}
+        await self._store.take_targets(taken.items())
+        moves = [Move(claim=source.claim, target=source.target or taken[source.id]) for source in sources]
+        await self._shelves.archive(lane, moves)
+
+    async def _tidy(self, now: Now) -> None:
+        """Delete originals that have been in done/ for done_days."""
+        if now.monotonic < self._tidy_at:
+            return
+        before = now.wall - timedelta(days=self._settings.done_days)
+        while kept := await self._store.kept_since(before, limit=GROUP_ANSWERS):
+            for lane, originals in _by_lane(kept).items():
+                await self._shelves.remove_done(lane, [original.target for original in originals])
+                await self._store.forget_originals([original.id for original in originals])
+        self._tidy_at = now.monotonic + TIDY_SECONDS
+
+
+def _by_lane(rows: Sequence[R]) -> Mapping[Lane, list[R]]:
+    lanes: dict[Lane, list[R]] = {}
+    for row in rows:
+        lanes.setdefault(row.lane, []).append(row)
+    return lanes

@@ -1,0 +1,93 @@
+"""What must hold after every step, whatever happened: judged by the folders, the database and the ledger."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from .fake_api import FakeApi
+
+NEVER = {
+    "an open request without its body": (
+        "SELECT r.id FROM requests AS r WHERE r.state IN ('incoming', 'waiting', 'batched') AND r.size_bytes <> "
+        "(SELECT coalesce(sum(length(data)), 0) FROM body_pieces WHERE key BETWEEN r.id * 1024 AND r.id * 1024 + 1023)"
+    ),
+    "an answered request whose body was kept": (
+        "SELECT r.id FROM requests AS r JOIN body_pieces AS p ON p.key / 1024 = r.id WHERE r.state = 'answered'"
+    ),
+    "a source whose count of open requests is wrong": (
+        "SELECT s.id FROM sources AS s WHERE s.state <> 'reading' AND s.open_count <> "
+        "(SELECT count(*) FROM attachments AS a JOIN requests AS r ON r.id = a.request_id "
+        "WHERE a.source_id = s.id AND r.state IN ('incoming', 'waiting', 'batched', 'failing'))"
+    ),
+    "a settled source with an open request": (
+        "SELECT id FROM sources WHERE state IN ('settled', 'done') AND open_count > 0"
+    ),
+    "an open source without an open request": "SELECT id FROM sources WHERE state = 'open' AND open_count = 0",
+    "a request that nobody asked for": ("SELECT id FROM requests WHERE id NOT IN (SELECT request_id FROM attachments)"),
+    "a batched request in a batch that is over": (
+        "SELECT r.id FROM requests AS r JOIN batches AS b ON b.id = r.batch_id "
+        "WHERE r.state = 'batched' AND b.state IN ('closed', 'refused')"
+    ),
+    "a batched request that is no member of its batch": (
+        "SELECT r.id FROM requests AS r WHERE r.state = 'batched' AND NOT EXISTS "
+        "(SELECT 1 FROM members AS m WHERE m.batch_id = r.batch_id AND m.request_id = r.id)"
+    ),
+    "a batch that is being submitted without one open sending": (
+        "SELECT b.id FROM batches AS b WHERE b.state = 'submitting' AND 1 <> "
+        "(SELECT count(*) FROM sendings AS s WHERE s.batch_id = b.id AND s.outcome = 'open')"
+    ),
+    "an open sending of a batch that is not being submitted": (
+        "SELECT s.nonce FROM sendings AS s JOIN batches AS b ON b.id = s.batch_id "
+        "WHERE s.outcome = 'open' AND b.state <> 'submitting'"
+    ),
+    "an accepted batch without its id": (
+        "SELECT id FROM batches WHERE state IN ('in_progress', 'ended', 'closed') AND (api_id IS NULL OR nonce IS NULL)"
+    ),
+}
+
+
+def check(root: Path, state: Path, api: FakeApi, dropped: Mapping[str, bytes], *, replaces_old: bool) -> None:
+    """Raise AssertionError, naming what is broken."""
+    connection = sqlite3.connect(state / "batchbox.db")
+    try:
+        for what, query in NEVER.items():
+            rows = connection.execute(query).fetchall()
+            assert not rows, f"{what}: {rows}"
+        _check_purchases(connection, api)
+        _check_documents(root, connection, replaces_old=replaces_old)
+    finally:
+        connection.close()
+    _check_files(root, dropped)
+
+
+def _check_purchases(connection: sqlite3.Connection, api: FakeApi) -> None:
+    """Each request is bought once, and once more for every try that failed and may be repeated."""
+    ((repeats, request_count),) = connection.execute("SELECT coalesce(sum(attempts), 0), count(*) FROM requests")
+    ours = sum(len(batch.requests) for batch in api.batches if not batch.is_foreign)
+    unpaid = sum(line.count(b"credit balance") for batch in api.batches for line in batch.lines)
+    assert ours - unpaid <= request_count + repeats, f"bought {ours}, for {request_count} requests, {repeats} repeats"
+
+
+def _check_documents(root: Path, connection: sqlite3.Connection, *, replaces_old: bool) -> None:
+    """Check that what is visible is finished, and that what is recorded as ended is visible."""
+    for path in (root / "outbox").rglob("*.json"):
+        if not path.name.startswith("."):
+            assert "custom_id" in json.loads(path.read_bytes()), f"{path.name} is torn"
+    rows = connection.execute(
+        "SELECT lane, stem, state FROM requests WHERE state IN ('answered', 'incomplete', 'failed')"
+    ).fetchall()
+    for lane, stem, state in rows:
+        folder = root / "outbox" if lane == "_" else root / "outbox" / lane
+        marker = "error" if state == "failed" else "result"
+        assert (folder / f"{stem}.{marker}.json").exists(), f"{state} request {stem} has no .{marker}.json"
+    stems = {(lane, stem.casefold()) for lane, stem, _ in rows}
+    assert replaces_old or len(stems) == len(rows), "two requests share a stem"
+
+
+def _check_files(root: Path, dropped: Mapping[str, bytes]) -> None:
+    """Check that no dropped file is lost: its content is on its way, done or rejected."""
+    places = [path for top in ("inbox", "processing", "done", "rejected") for path in (root / top).rglob("*")]
+    present = {path.read_bytes() for path in places if path.is_file()}
+    for name, content in dropped.items():
+        assert content in present, f"{name} is lost"
