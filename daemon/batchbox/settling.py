@@ -61,3 +61,10 @@ def due(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
     """Return the monotonic moment from which the file is taken, if it has not changed until then."""
     patience = quiet if sighting.readiness is Readiness.PLAUSIBLE else max(quiet, incomplete_after)
     return sighting.since + patience
+
+
+def next_look(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
+    """Return the monotonic moment of the next sample: when the file is due, or every `quiet` while it is not taken."""
+    at = due(sighting, quiet=quiet, incomplete_after=incomplete_after)
+    again = sighting.looked_at + quiet
+    return again if at <= sighting.looked_at else min(at, again)

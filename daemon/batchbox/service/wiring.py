@@ -15,7 +15,7 @@ from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.shelves import Shelves
 from batchbox.formats import Rules
-from batchbox.intake import Intake, IntakeSettings
+from batchbox.intake import Intake, IntakeSettings, Recorder, RecorderSettings, Rejecter
 from batchbox.polling import Polling, PollingSettings
 from batchbox.service.ground import Ground
 from batchbox.service.signs import Bells
@@ -46,6 +46,7 @@ def wire(
 ) -> Stages:
     """Build the stages."""
     store = ground.store
+    inbox = Inbox(ground.root, ground.instance)
     manifests = Manifests(ground.root, ground.instance)
     shelves = Shelves(ground.root, ground.instance)
     catalogue = settings.catalogue()
@@ -58,14 +59,23 @@ def wire(
             _intake_settings(settings, is_local=ground.is_local),
             store=store.intake,
             holds=store.holds,
-            inbox=Inbox(ground.root, ground.instance),
-            shelves=shelves,
+            inbox=inbox,
             presence=ground.presence,
-            lane=settings.lane,
-            rules=lambda lane: _rules(settings, settings.lane(lane), catalogue.cap),
+            recorder=Recorder(
+                RecorderSettings(
+                    file_bytes_max=settings.inbox.max_file_bytes,
+                    jsonl_bytes_max=settings.inbox.max_jsonl_bytes,
+                    reject_hard_links=settings.inbox.hard_links == "reject" and ground.is_local,
+                ),
+                store=store.intake,
+                inbox=inbox,
+                lane=settings.lane,
+                rules=lambda lane: _rules(settings, settings.lane(lane), catalogue.cap),
+                ring_dispatch=bells.dispatch.ring,
+            ),
+            rejecter=Rejecter(store=store.intake, shelves=shelves),
             backoff=backoff(),
             chance=random.random,
-            ring_dispatch=bells.dispatch.ring,
         ),
         dispatch=Dispatch(
             DispatchSettings(
@@ -136,11 +146,8 @@ def _intake_settings(settings: Settings, *, is_local: bool) -> IntakeSettings:
         quiet=inbox.quiet if inbox.quiet is not None else QUIET_SECONDS[place],
         rescan=inbox.rescan if inbox.rescan is not None else RESCAN_SECONDS[place],
         incomplete_after=inbox.incomplete_after,
-        file_bytes_max=inbox.max_file_bytes,
-        jsonl_bytes_max=inbox.max_jsonl_bytes,
         pending_max=inbox.max_pending,
         pending_bytes_max=inbox.max_pending_bytes,
-        reject_hard_links=inbox.hard_links == "reject" and is_local,
     )
 
 

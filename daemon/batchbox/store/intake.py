@@ -83,6 +83,11 @@ class Backlog:
     request_count: int
     size_bytes: int
 
+    def __add__(self, other: "Backlog") -> "Backlog":
+        return Backlog(
+            request_count=self.request_count + other.request_count, size_bytes=self.size_bytes + other.size_bytes
+        )
+
 
 class DuplicateIdError(Exception):
     """An explicit custom_id is taken: by the same file, or by an open request of the lane with other content."""
