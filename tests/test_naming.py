@@ -22,7 +22,7 @@ from batchbox.naming import (
     with_suffix_number,
 )
 
-NAMES = st.binary(min_size=1, max_size=300).map(os.fsdecode)
+NAMES = (st.binary(min_size=1, max_size=300) | st.binary(min_size=220, max_size=300)).map(os.fsdecode)
 CUSTOM_IDS = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True).map(CustomId)
 NONCES = st.binary(min_size=5, max_size=5).map(new_nonce)
 
@@ -113,6 +113,13 @@ def test_a_wire_id_tells_its_nonce_and_number(custom_id: CustomId, nonce: Nonce,
     assert is_custom_id(sent)
     assert sent.startswith(custom_id[:44])
     assert parse_wire_id(sent) == (nonce, number)
+
+
+def test_the_longest_id_and_the_largest_number_fit_into_a_wire_id() -> None:
+    sent = wire_id(CustomId("x" * 64), nonce=Nonce("aaaaaaaa"), number=999_999_999)
+
+    assert len(sent) == 64
+    assert parse_wire_id(sent) == ("aaaaaaaa", 999_999_999)
 
 
 def test_an_id_that_looks_like_a_wire_id_does_not_confuse_the_reading() -> None:

@@ -79,7 +79,7 @@ def test_the_lane_fills_only_what_is_absent_or_null() -> None:
         "output_config": {"format": {}},
     }
 
-    draft = one("a.json", encoded({"params": own, "betas": ["own-beta", "lane-beta"]}), lane)
+    draft = one("a.json", encoded({"params": own, "betas": ["own-beta", "own-beta"]}), lane)
 
     assert draft.betas == ("lane-beta", OUTPUT_300K_BETA, "own-beta")
     assert params_of(draft) == {

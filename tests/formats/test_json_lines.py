@@ -133,21 +133,23 @@ def test_bad_utf16_is_found_at_the_same_byte_whatever_the_pieces(size: int) -> N
 
 
 def test_a_line_without_end_costs_no_more_memory_than_the_longest_that_is_allowed() -> None:
-    chunk = b"x" * 1_000_000
     parser = JsonLinesParser("a.jsonl", RULES)
     tracemalloc.start()
     try:
-        for _ in range(100):
-            parser.feed(chunk)
+        for number in range(100):
+            parser.feed(bytes([65 + number % 26]) * 1_000_000)
+        with pytest.raises(RejectedError) as caught:
+            parser.finish()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    with pytest.raises(RejectedError) as caught:
-        parser.finish()
-
     assert caught.value.reason == "too_large"
     assert peak < 2.5 * LINE_BYTES_MAX
+
+
+def test_a_last_line_that_is_too_long_is_not_called_incomplete() -> None:
+    assert rejection("a.jsonl", b"x" * LINE_BYTES_MAX + b"[[").reason == "too_large"
 
 
 def test_behind_a_line_that_is_too_long_the_next_one_is_read() -> None:
