@@ -74,6 +74,8 @@ class Explanation:
     what_to_do: str
     received_at: datetime
     rejected_at: datetime
+    receipt: str
+    """What no other file has: it makes this the explanation of one file, even of two with the same name and fault."""
 
 
 def result_json(facts: Facts, answer: Answer) -> list[bytes]:
@@ -116,6 +118,7 @@ def explanation(said: Explanation) -> bytes:
         f"What to do:    {said.what_to_do}",
         f"Received:      {_for_people(said.received_at)}",
         f"Rejected:      {_for_people(said.rejected_at)}",
+        f"Receipt:       {shown(said.receipt)}",
     ]
     return "".join(f"{line}\r\n" for line in lines).encode()
 

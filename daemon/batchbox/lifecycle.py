@@ -73,6 +73,7 @@ BATCH_TRANSITIONS: Mapping[tuple[BatchState, BatchEvent], BatchState] = {
     (BatchState.SEALED, BatchEvent.INTEND): BatchState.SUBMITTING,
     (BatchState.SUBMITTING, BatchEvent.WITHDRAW): BatchState.SEALED,
     (BatchState.SUBMITTING, BatchEvent.ACCEPT): BatchState.IN_PROGRESS,
+    (BatchState.SEALED, BatchEvent.ACCEPT): BatchState.IN_PROGRESS,  # found after all, before it was sent again
     (BatchState.SUBMITTING, BatchEvent.REFUSE): BatchState.REFUSED,
     (BatchState.IN_PROGRESS, BatchEvent.END): BatchState.ENDED,
     (BatchState.IN_PROGRESS, BatchEvent.LOSE): BatchState.LOST,

@@ -77,4 +77,4 @@ def _pairs(record: logging.LogRecord) -> list[str]:
 
 def _value(value: object) -> str:
     text = shown(str(value))
-    return f'"{text}"' if " " in text else text
+    return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text else text

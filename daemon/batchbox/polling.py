@@ -7,15 +7,14 @@ poll changes nothing, so nothing is lost if we die around one; after a start eve
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
-from batchbox.api import ApiTrouble, BatchesApi, TroubleKind
+from batchbox.api import ApiTrouble, BatchesApi, BatchInfo, TroubleKind
 from batchbox.model import Now
-from batchbox.store.holds import HoldName, HoldStore
+from batchbox.store.holds import Keeper
 from batchbox.store.polling import PolledBatch, PollingStore
-from batchbox.timing import Backoff, jittered, poll_seconds
+from batchbox.timing import jittered, poll_seconds
 
-IDLE_SECONDS = 3600.0
+IDLE_SECONDS = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +42,15 @@ class Polling:
         settings: PollingSettings,
         *,
         store: PollingStore,
-        holds: HoldStore,
+        keeper: Keeper,
         api: BatchesApi,
-        backoff: Backoff,
         chance: Callable[[], float],
         ring_delivery: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._store = store
-        self._holds = holds
+        self._keeper = keeper
         self._api = api
-        self._backoff = backoff
         self._chance = chance
         self._ring_delivery = ring_delivery
         self._rhythms: Mapping[int, _Rhythm] | None = None  # None: this process has not polled yet
@@ -63,14 +60,16 @@ class Polling:
         batches = await self._store.in_progress()
         rhythms = {batch.id: self._rhythm_of(batch, now) for batch in batches}
         for batch in batches:
-            if now.monotonic < self._backoff.until:
+            if now.monotonic < self._keeper.until:
                 break
             if rhythms[batch.id].due <= now.monotonic:
                 rhythms[batch.id] = self._next(rhythms[batch.id], now)
                 await self._poll(batch, now)
+        if not batches:
+            await self._keeper.succeed()
         self._rhythms = rhythms
         due = min((rhythm.due for rhythm in rhythms.values()), default=now.monotonic + IDLE_SECONDS)
-        return max(due, self._backoff.until)
+        return max(due, self._keeper.until)
 
     def _rhythm_of(self, batch: PolledBatch, now: Now) -> _Rhythm:
         if self._rhythms is None:
@@ -85,13 +84,33 @@ class Polling:
 
     async def _poll(self, batch: PolledBatch, now: Now) -> None:
         try:
-            info = await self._api.retrieve(batch.api_id)
+            info = await self._retrieve(batch)
         except ApiTrouble as error:
-            await self._note_trouble(batch, error, now)
+            at_least = error.trouble.retry_after_seconds or 0.0
+            await self._keeper.fail(error.trouble.text, now, at_least=at_least)
+            log.warning("poll failed", extra={"batch": batch.api_id, "why": error.trouble.text})
             return
-        if self._backoff.is_failing:
-            self._backoff.succeed()
-            await self._holds.release(HoldName.API)
+        await self._keeper.succeed()
+        if info is None:
+            await self._lose(batch)
+        else:
+            await self._follow(batch, info)
+
+    async def _retrieve(self, batch: PolledBatch) -> BatchInfo | None:
+        """Return the batch, or None if the API answers that it does not know it."""
+        try:
+            return await self._api.retrieve(batch.api_id)
+        except ApiTrouble as error:
+            if error.trouble.kind is TroubleKind.NOT_FOUND:
+                return None
+            raise
+
+    async def _lose(self, batch: PolledBatch) -> None:
+        if not batch.is_lost:
+            log.error("batch is not known to the API", extra={"batch": batch.api_id})
+            await self._store.lose(batch.id)
+
+    async def _follow(self, batch: PolledBatch, info: BatchInfo) -> None:
         if batch.is_lost:
             log.warning("lost batch found again", extra={"batch": batch.api_id})
             await self._store.find(batch.id)
@@ -99,16 +118,3 @@ class Polling:
             await self._store.end(batch.id, info)
             log.info("batch ended", extra={"batch": batch.api_id, "succeeded": info.counts.succeeded})
             self._ring_delivery()
-
-    async def _note_trouble(self, batch: PolledBatch, error: ApiTrouble, now: Now) -> None:
-        if error.trouble.kind is TroubleKind.NOT_FOUND:
-            if not batch.is_lost:
-                log.error("batch is not known to the API", extra={"batch": batch.api_id})
-                await self._store.lose(batch.id)
-            return
-        until = self._backoff.fail(
-            now.monotonic, chance=self._chance(), at_least=error.trouble.retry_after_seconds or 0.0
-        )
-        next_attempt_at = now.wall + timedelta(seconds=until - now.monotonic)
-        await self._holds.put(HoldName.API, error.trouble.text, now=now.wall, next_attempt_at=next_attempt_at)
-        log.warning("poll failed", extra={"batch": batch.api_id, "why": error.trouble.text})

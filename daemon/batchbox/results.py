@@ -4,6 +4,7 @@ Cutting is linear in the bytes, whatever the lines' length: pieces are kept in a
 is decoded with only the fields that are needed; the message stays the bytes that it was.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ LINE_BYTES_MAX = 64 * 1024 * 1024
 """Longer than any line can be: an answer of 300,000 tokens is about 1.2 MB."""
 
 
+UNREADABLE = "unreadable"
+"""The stop reason or kind of a result that is ours and that cannot be understood: it is delivered as it came."""
+
+
 class _Block(msgspec.Struct):
     type: str
     text: str = ""
@@ -27,23 +32,13 @@ class _Message(msgspec.Struct):
     content: list[_Block]
     model: str = ""
     stop_reason: str | None = None
-    usage: dict[str, Any] = {}  # Any: passed on as it is, and read by `pricing`, which checks
-
-
-class _Error(msgspec.Struct):
-    type: str = ""
-    message: str = ""
-
-
-class _ErrorEnvelope(msgspec.Struct):
-    error: _Error = msgspec.field(default_factory=_Error)
-    request_id: str | None = None
+    usage: dict[str, Any] = msgspec.field(default_factory=dict)  # Any: passed on as it is; `pricing` checks it
 
 
 class _Result(msgspec.Struct):
     type: str
     message: msgspec.Raw = msgspec.Raw()
-    error: _ErrorEnvelope | None = None
+    error: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _Line(msgspec.Struct):
@@ -51,12 +46,10 @@ class _Line(msgspec.Struct):
     result: _Result
 
 
-class _IdOnly(msgspec.Struct):
-    custom_id: str
-
+_CANNOT_READ = (ValueError, RecursionError)
+"""What decoders raise for bytes that are not JSON, not of the shape, not UTF-8, or nested too deep for them."""
 
 _LINES = msgspec.json.Decoder(_Line)
-_IDS = msgspec.json.Decoder(_IdOnly)
 _MESSAGES = msgspec.json.Decoder(_Message)
 
 
@@ -78,6 +71,14 @@ class ResultLine:
     model: str
     request_id: str | None
     """The API's name for an errored request, for its support."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a line's custom_id says about whose batch it is in."""
+
+    nonce: Nonce | None
+    """None: the id is not of our form, so the batch is another program's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,52 +138,125 @@ def decode(lines: Sequence[bytes]) -> Decoded:
     return Decoded(lines=decoded, foreign_count=len(lines) - len(decoded))
 
 
-def nonce_of(line: bytes) -> Nonce | None:
-    """Return the nonce in a line's custom_id, or None if it has none: then the batch is not ours."""
-    try:
-        custom_id = _IDS.decode(line).custom_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+def signature_of(line: bytes) -> Signature | None:
+    """Return whose batch a line is in, or None if the line cannot be read, which proves nothing."""
+    outer = _line_in(line)
+    if outer is None:
         return None
-    parsed = parse_wire_id(custom_id)
-    return None if parsed is None else parsed[0]
+    parsed = parse_wire_id(outer.custom_id)
+    return Signature(nonce=None if parsed is None else parsed[0])
 
 
 def _decode_line(line: bytes) -> ResultLine | None:
-    try:
-        outer = _LINES.decode(line)
-        raw = bytes(outer.result.message)
-        if not raw.isascii():
-            raw.decode()  # msgspec does not look inside what it passes on raw
-        message = _MESSAGES.decode(raw) if raw and outer.result.type == "succeeded" else _Message(content=[])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    """Understand a line as far as it can be. Once its id is of our form it is never dropped: it may be paid for."""
+    outer = _line_in(line)
+    parsed = None if outer is None else parse_wire_id(outer.custom_id)
+    if outer is None or parsed is None:
         return None
-    parsed = parse_wire_id(outer.custom_id)
-    if parsed is None:
-        return None
-    return _as_result(outer, message, raw, nonce=parsed[0], number=parsed[1])
-
-
-def _as_result(outer: _Line, message: _Message, raw: bytes, *, nonce: Nonce, number: int) -> ResultLine:
-    text = "".join(block.text for block in message.content if block.type == "text").encode()
-    envelope = outer.result.error
-    output_tokens = message.usage.get("output_tokens")
+    nonce, number = parsed
+    raw = _as_utf8(bytes(outer.result.message))
+    message = _message_in(raw) if outer.result.type == "succeeded" else _Message(content=[])
+    error = _mapping_in(outer.result.error)
+    details = error.get("error")
     return ResultLine(
         wire_id=WireId(outer.custom_id),
         nonce=nonce,
         number=number,
-        facts=LineFacts(
-            result_type=outer.result.type,
-            stop_reason=message.stop_reason,
-            has_text=bool(text),
-            has_tool_use=any(block.type == "tool_use" for block in message.content),
-            error_type=envelope.error.type if envelope else None,
-            error_message=envelope.error.message if envelope else None,
-            output_tokens=output_tokens if isinstance(output_tokens, int) else 0,
-            max_tokens=0,
-        ),
-        text=text,
+        facts=_facts(outer.result.type, message, details if isinstance(details, dict) else {}),
+        text=_text_of(message),
         message=raw,
         usage=message.usage,
         model=message.model,
-        request_id=envelope.request_id if envelope else None,
+        request_id=_text_or_none(error.get("request_id")),
+    )
+
+
+def _line_in(line: bytes) -> _Line | None:
+    try:
+        return _LINES.decode(line)
+    except _CANNOT_READ:
+        return _odd_line(line)
+
+
+def _odd_line(line: bytes) -> _Line | None:
+    """Take what can be understood from a line that is not as it should be; a torn one is never JSON."""
+    outer = _mapping_in(line)
+    custom_id, result = _text_or_none(outer.get("custom_id")), outer.get("result")
+    if custom_id is None:
+        return None
+    if not isinstance(result, dict):
+        return _Line(custom_id=custom_id, result=_Result(type=UNREADABLE))
+    return _Line(
+        custom_id=custom_id,
+        result=_Result(
+            type=_text_or_none(result.get("type")) or UNREADABLE,
+            message=msgspec.Raw(json.dumps(result.get("message")).encode()),
+            error=msgspec.Raw(json.dumps(result.get("error")).encode()),
+        ),
+    )
+
+
+def _as_utf8(raw: bytes) -> bytes:
+    """Return the bytes, mended where they are not UTF-8: msgspec does not look inside what it passes on raw."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace").encode()
+    return raw
+
+
+def _message_in(raw: bytes) -> _Message:
+    try:
+        return _MESSAGES.decode(raw)
+    except _CANNOT_READ:
+        return _odd_message(raw)
+
+
+def _odd_message(raw: bytes) -> _Message:
+    """Take what can be understood from a message that is not as it should be."""
+    message = _mapping_in(raw)
+    blocks = message.get("content")
+    usage = message.get("usage")
+    return _Message(
+        content=[
+            _odd_block(block) for block in (blocks if isinstance(blocks, list) else []) if isinstance(block, dict)
+        ],
+        model=_text_or_none(message.get("model")) or "",
+        stop_reason=_text_or_none(message.get("stop_reason")) or UNREADABLE,
+        usage=usage if isinstance(usage, dict) else {},
+    )
+
+
+def _odd_block(block: Mapping[str, object]) -> _Block:
+    return _Block(type=_text_or_none(block.get("type")) or "", text=_text_or_none(block.get("text")) or "")
+
+
+def _mapping_in(raw: bytes | msgspec.Raw) -> Mapping[str, object]:
+    try:
+        value = json.loads(bytes(raw).decode("utf-8", "replace"), parse_constant=lambda _: None)
+    except _CANNOT_READ:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _text_of(message: _Message) -> bytes:
+    text = "".join(block.text for block in message.content if block.type == "text")
+    return text.encode("utf-8", "replace")  # half a surrogate pair has no place in a file
+
+
+def _facts(result_type: str, message: _Message, error: Mapping[str, object]) -> LineFacts:
+    output_tokens = message.usage.get("output_tokens")
+    return LineFacts(
+        result_type=result_type,
+        stop_reason=message.stop_reason,
+        has_text=any(block.text for block in message.content if block.type == "text"),
+        has_tool_use=any(block.type == "tool_use" for block in message.content),
+        error_type=_text_or_none(error.get("type")),
+        error_message=_text_or_none(error.get("message")),
+        output_tokens=output_tokens if isinstance(output_tokens, int) else 0,
+        max_tokens=0,
     )

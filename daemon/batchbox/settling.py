@@ -21,8 +21,8 @@ class Sample:
     modified_ns: int
     changed_ns: int
     is_regular: bool
-    tail: bytes
-    """Its last 64 bytes."""
+    tail: bytes | None
+    """Its last 64 bytes; None: it could not be opened."""
 
 
 class Readiness(StrEnum):
@@ -43,6 +43,8 @@ class Sighting:
     """Monotonic moment of the first sample that was like the last one."""
     looked_at: float
     """Monotonic moment of the last sample."""
+    is_refused: bool = False
+    """Whether an attempt to take it, as it is, has failed."""
 
 
 def sight(before: Sighting | None, sample: Sample, *, readiness: Readiness, now: float) -> Sighting:
@@ -55,6 +57,11 @@ def sight(before: Sighting | None, sample: Sample, *, readiness: Readiness, now:
 def unfinished(sighting: Sighting) -> Sighting:
     """Return the sighting of a file whose content, read whole, breaks off."""
     return replace(sighting, readiness=Readiness.UNFINISHED)
+
+
+def refused(sighting: Sighting) -> Sighting:
+    """Return the sighting of a file that could not be taken: it is in use, or not ours to take."""
+    return replace(sighting, is_refused=True)
 
 
 def due(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:

@@ -46,16 +46,18 @@ async def _watch_until_folders_change(inbox: Path, ring: Callable[[], None], sto
         rust_timeout=LOOK_AROUND_MS,
         yield_on_timeout=True,
         stop_event=stop,
-        raise_interrupt=False,
     )
     async for batch in changes:
         if batch:
             ring()
-        if await anyio.to_thread.run_sync(_folders, inbox) != folders:
+        is_touched = any(path in folders for _, path in batch)  # deleted, perhaps made anew under the same inode
+        if is_touched or await anyio.to_thread.run_sync(_folders, inbox) != folders:
             return
 
 
-def _folders(inbox: Path) -> list[str]:
+def _folders(inbox: Path) -> dict[str, tuple[int, int]]:
+    """Return the folders to watch, with what tells one from another that took its place: device and inode."""
     with os.scandir(inbox) as entries:
         lanes = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-    return [str(inbox), *lanes[:FOLDERS_MAX]]
+    facts = [(path, os.stat(path)) for path in (str(inbox), *lanes[:FOLDERS_MAX])]
+    return {path: (status.st_dev, status.st_ino) for path, status in facts}

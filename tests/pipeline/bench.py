@@ -51,6 +51,7 @@ max = 10
 quiet = 1
 rescan = 5
 incomplete_after = 5
+max_pending = {max_pending}
 [defaults]
 model = "claude-opus-5-5"
 [retry]
@@ -130,7 +131,13 @@ class Bench:
     """One root, one state folder, one workspace, and at most one process at work on them."""
 
     def __init__(
-        self, folder: Path, *, max_requests: int = 100, on_existing: str = "suffix", done_days: int = 30
+        self,
+        folder: Path,
+        *,
+        max_requests: int = 100,
+        max_pending: int = 200_000,
+        on_existing: str = "suffix",
+        done_days: int = 30,
     ) -> None:
         self.root = folder / "root"
         self.state = folder / "state"
@@ -141,6 +148,7 @@ class Bench:
                 root=self.root,
                 state=self.state,
                 max_requests=max_requests,
+                max_pending=max_pending,
                 on_existing=on_existing,
                 done_days=done_days,
             ),
@@ -192,7 +200,15 @@ class Bench:
         ground = Ground(instance=INSTANCE, root=root, presence=presence, store=store, is_local=True)
         bells = Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell())
         api: BatchesApi = self.api
-        self.stages = wire(self.settings, ground, api, key_hash=b"key", bells=bells, keep_going=lambda: True)
+        self.stages = wire(
+            self.settings,
+            ground,
+            api,
+            key_hash=b"key",
+            bells=bells,
+            keep_going=lambda: True,
+            clock=lambda: self.now,
+        )
 
     async def stop(self) -> None:
         """End the process: what it had in memory is gone."""

@@ -99,6 +99,12 @@ class FakeApi:
         self.answerer: Answerer = answer
         self.refuses: Callable[[bytes], bool] = lambda _: False
         """Which bodies are refused, whatever the next reply."""
+        self.raw_results: dict[ApiBatchId, deque[bytes]] = {}
+        """What the next readings of a batch's results get instead of its lines."""
+        self.gone: set[ApiBatchId] = set()
+        """Batches that are known and whose results are not."""
+        self.list_without_end = False
+        """Whether pages say that there are more and not where."""
         self.create_count = 0
         self.betas_seen: list[Sequence[str]] = []
 
@@ -158,8 +164,8 @@ class FakeApi:
         page = newest_first[start : start + limit]
         return BatchPage(
             batches=[self._info(batch) for batch in page],
-            has_more=start + limit < len(newest_first),
-            last_id=page[-1].id if page else None,
+            has_more=start + limit < len(newest_first) or self.list_without_end,
+            last_id=page[-1].id if page and not self.list_without_end else None,
         )
 
     async def retrieve(self, batch_id: ApiBatchId) -> BatchInfo:
@@ -172,9 +178,12 @@ class FakeApi:
         """Stream a batch's lines, in pieces that do not end where lines do."""
         self._meet_trouble()
         lines = self._find(batch_id).lines
+        if batch_id in self.gone:
+            raise ApiTrouble(Trouble(kind=TroubleKind.NOT_FOUND, text="404 not_found_error", status=404))
         if self.cut_results_after:
             lines = lines[: self.cut_results_after.popleft()]
-        raw = b"".join(lines)
+        queued = self.raw_results.get(batch_id)
+        raw = queued.popleft() if queued else b"".join(lines)
 
         async def pieces() -> AsyncIterator[bytes]:
             for start in range(0, len(raw), 100):

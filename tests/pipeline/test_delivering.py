@@ -73,6 +73,37 @@ async def test_an_answer_that_is_not_whole_is_marked_incomplete_with_the_reason(
 
 
 @pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"content": [{"type": "text", "text": "half a pair: \ud83d"}]}, "answered"),
+        ({"content": [{"type": "text", "text": None}, {"type": "text", "text": "rest"}]}, "answered"),
+        ({"content": [{"type": "new_block", "text": {"odd": True}}, {"type": "text", "text": "x"}]}, "answered"),
+        ({"usage": None}, "answered"),
+        ({"usage": {"output_tokens": 10**20, "input_tokens": 5}}, "answered"),
+        ({"model": None}, "answered"),
+        ({"content": None}, "incomplete"),
+        ({"stop_reason": 7}, "incomplete"),
+    ],
+)
+async def test_an_answer_that_is_not_as_it_should_be_is_delivered_all_the_same(
+    bench: Bench, change: dict[str, object], status: str
+) -> None:
+    """It was paid for; what can be understood of it is there, and the message as it came."""
+    bench.drop("a.md", "one")
+    result = succeeded("end_turn")
+    message = result["message"]
+    assert isinstance(message, dict)
+    message.update(change)
+    bench.api.answerer = always(result)
+
+    await bench.settle()
+
+    document = bench.document("a.result.json")
+    assert document["status"] == status
+    assert isinstance(document["message"], dict)
+
+
+@pytest.mark.parametrize(
     "first", [errored("overloaded_error", "busy"), {"type": "expired"}], ids=["overloaded", "expired"]
 )
 async def test_a_transient_error_is_tried_again(bench: Bench, first: dict[str, object]) -> None:

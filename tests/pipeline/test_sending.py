@@ -1,6 +1,7 @@
 """From waiting requests to a batch: windows, the four outcomes, holds, and the sendings that they leave."""
 
 import json
+from collections import deque
 
 import pytest
 
@@ -168,6 +169,92 @@ async def test_a_look_with_a_failed_page_decides_nothing(bench: Bench) -> None:
 
     assert states == ["submitting"]
     assert bench.api.create_count == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"custom_id": "a__abcdefgh-1", "resu',
+        b'{"type": "error", "error": {"type": "api_error", "message": "later"}}\n',
+        b"<html>please log in</html>\n",
+        b"",
+    ],
+    ids=["torn", "an error as a page", "a proxy's page", "nothing"],
+)
+async def test_a_first_line_that_cannot_be_read_proves_nothing(bench: Bench, raw: bytes) -> None:
+    """The candidate is neither adopted nor ruled out, but asked again: it is the one that we bought."""
+    bench.drop("a.md", "one")
+    bench.api.replies.append(Reply.LOSE)
+    await take_in(bench)
+    await send(bench)
+    ours = bench.api.batches[0]
+    bench.api.end(ours)
+    bench.api.raw_results[ours.id] = deque([raw] * 8)
+
+    while bench.api.raw_results[ours.id]:
+        await bench.step("dispatch")
+        bench.advance(20.0)
+    states = batch_states(bench)
+    await bench.settle()
+
+    assert states == ["submitting"]
+    assert bench.api.create_count == 1
+    assert set(bench.outbox()) == {"a.md", "a.result.json"}
+
+
+async def test_a_list_without_an_end_decides_nothing(bench: Bench) -> None:
+    """A page that says that there is more, and not where, leaves a hole in the list."""
+    bench.drop("a.md", "one")
+    bench.api.replies.append(Reply.LOSE)
+    await take_in(bench)
+    await send(bench)
+    bench.api.list_without_end = True
+    bench.api.batches[0].is_deleted = True
+
+    for _ in range(30):
+        await bench.step("dispatch")
+        bench.advance(10.0)
+    states = batch_states(bench)
+    bench.api.list_without_end = False
+    bench.api.batches[0].is_deleted = False
+    await bench.settle()
+
+    assert states == ["submitting"]
+    assert bench.api.create_count == 1
+
+
+async def test_two_batches_in_doubt_each_find_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of the same size: one was accepted and the other never arrived; each is a candidate of both."""
+    bench = Bench(tmp_path_factory.mktemp("two"), max_requests=1)
+    bench.drop("a.md", "one")
+    bench.drop("b.md", "two")
+    bench.api.replies.extend([Reply.LOSE, Reply.NEVER_ARRIVED])
+    await take_in(bench)
+    while bench.api.create_count < 2:
+        await bench.step("dispatch")
+        bench.advance(1.0)
+
+    await bench.settle()
+
+    assert bench.api.create_count == 3
+    assert len(bench.api.bought) == len(set(bench.api.bought)) == 2
+    assert set(bench.outbox()) == {"a.md", "a.result.json", "b.md", "b.result.json"}
+    await bench.stop()
+
+
+async def test_one_candidate_that_cannot_be_read_does_not_stop_the_others(bench: Bench) -> None:
+    """Another program's batch whose results have gone keeps only what might be it in doubt."""
+    bench.drop("a.md", "one")
+    bench.api.replies.append(Reply.LOSE)
+    await take_in(bench)
+    await send(bench)
+    theirs = bench.api.add_foreign(1, has_ended=True)
+    bench.api.gone.add(theirs.id)
+
+    await bench.settle()
+
+    assert bench.api.create_count == 1
+    assert set(bench.outbox()) == {"a.md", "a.result.json"}
 
 
 async def test_what_surely_was_not_sent_goes_back_and_sending_holds_with_a_reason(bench: Bench) -> None:

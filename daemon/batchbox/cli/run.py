@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 @config_option
 @click.option("--drain", is_flag=True, help="Stop when every file is settled and no request is open.")
 def run(config_file: Path | None, *, drain: bool) -> None:
-    """Watch the inbox, send what is dropped, and bring the answers, until stopped.
+    """Run the daemon: send what is dropped, bring the answers.
+
+    It goes on until it is stopped.
 
     Exit codes: 0 stopped, or drained without an error; 1 crashed; 3 drained, and something was rejected, failed,
     stayed incomplete or needs a person; 77 a folder's permissions; 78 the configuration.
@@ -36,7 +38,11 @@ def run(config_file: Path | None, *, drain: bool) -> None:
     key = _require_all(settings)
     logs.set_up(level=settings.log.level, json_lines=settings.log.format == "json")
     _log_start(settings, dropped)
-    code = anyio.run(_serve, settings, key, drain)
+    try:
+        code = anyio.run(_serve, settings, key, drain)
+    except BatchboxError as error:
+        click.echo(f"batchbox: {error}", err=True)
+        code = error.exit_code
     _leave(code)
 
 

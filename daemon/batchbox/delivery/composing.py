@@ -12,6 +12,10 @@ from batchbox.store.columns import to_nanodollars
 from batchbox.store.delivery import Charge, Ended, Undelivered
 from batchbox.triage import Answered, Failed, Hold, Incomplete, Retry, judge_line, what_to_do
 
+TOKENS_MAX = 10**12
+COST_USD_MAX = 10**6
+"""Beyond these a count is nonsense, and would not fit into a column."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedFile:
@@ -64,9 +68,9 @@ def _answer(request: Undelivered, line: ResultLine, catalogue: Catalogue, *, rea
         wire_id=line.wire_id,
         request_id=request.request_id,
         model=model,
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.output_tokens,
-        cost_nanousd=None if cost is None else to_nanodollars(cost),
+        input_tokens=min(usage.prompt_tokens, TOKENS_MAX),
+        output_tokens=min(usage.output_tokens, TOKENS_MAX),
+        cost_nanousd=None if cost is None or cost > COST_USD_MAX else to_nanodollars(cost),
         sent_at=request.tries[-1].sent_at,
     )
     answer = Answer(

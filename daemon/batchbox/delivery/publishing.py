@@ -9,7 +9,7 @@ after the renames       | all visible, none recorded               | the same
 after the commit        | all recorded                             | skips them
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchbox.delivery.composing import Composed
@@ -20,6 +20,8 @@ from batchbox.naming import stem_for
 from batchbox.store.delivery import DeliveryStore, Ended, Undelivered
 
 MARKERS = (".result.json", ".error.json")
+STEM_TRIES_MAX = 100
+"""How often a stem that somebody else took at the last moment is exchanged before delivery backs off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,15 @@ class Written:
     request: Undelivered
     ended: Ended
     files: Sequence[HiddenFile]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stem:
+    """The stem of a request's files."""
+
+    text: str
+    is_new: bool
+    """Chosen just now and free: a file that has it all the same is somebody else's."""
 
 
 class Publisher:
@@ -70,34 +81,43 @@ class Publisher:
         await self._store.record([written.ended for written in group], now=now.wall)
 
     async def _show(self, group: Sequence[Written]) -> None:
-        stems = [await self._stem(written.request) for written in group]
-        new = [
-            (written.request.request_id, stem)
-            for written, stem in zip(group, stems, strict=True)
-            if written.request.stem is None
-        ]
-        if new:
-            await self._store.take_stems(new)
-        publications = [
-            Publication(part=file.part, name=stem + file.suffix)
-            for written, stem in zip(group, stems, strict=True)
-            for file in written.files
-        ]
-        await self._outbox.publish(self._lane, publications, replaced=stems if self._replaces_old else [])
+        stems = {one.request.request_id: await self._stem(one.request) for one in group}
+        for _ in range(STEM_TRIES_MAX):
+            unrecorded = [one.request.request_id for one in group if one.request.stem is None]
+            if unrecorded:
+                await self._store.take_stems([(id_, stems[id_].text) for id_ in unrecorded])
+            taken = await self._publish(group, stems)
+            if not taken:
+                return
+            self._taken = None  # somebody else writes here too: what was listed has changed
+            for one in group:
+                if any(stems[one.request.request_id].text + file.suffix in taken for file in one.files):
+                    stems[one.request.request_id] = await self._stem(one.request)
+        raise FileExistsError(f"somebody else took a new name {STEM_TRIES_MAX} times just before it was used")
 
-    async def _stem(self, request: Undelivered) -> str:
+    async def _publish(self, group: Sequence[Written], stems: Mapping[int, _Stem]) -> set[str]:
+        publications = [
+            Publication(part=file.part, name=stem.text + file.suffix, is_new=stem.is_new)
+            for one in group
+            for stem in [stems[one.request.request_id]]
+            for file in one.files
+        ]
+        replaced = [stem.text for stem in stems.values() if self._replaces_old and not stem.is_new]
+        return await self._outbox.publish(self._lane, publications, replaced=replaced)
+
+    async def _stem(self, request: Undelivered) -> _Stem:
         if request.stem is not None:
-            return request.stem
+            return _Stem(text=request.stem, is_new=False)
         taken = await self._taken_stems()
         base = stem_for(request.custom_id)
         if base.casefold() in taken and self._replaces_old and await self._is_same_request(base, request):
-            return base
+            return _Stem(text=base, is_new=False)
         stem, number = base, 1
         while stem.casefold() in taken:
             number += 1
             stem = f"{base}__{number}"
         taken.add(stem.casefold())
-        return stem
+        return _Stem(text=stem, is_new=True)
 
     async def _taken_stems(self) -> set[str]:
         if self._taken is None:

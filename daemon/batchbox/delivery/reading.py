@@ -47,7 +47,7 @@ class Reading:
         self._keep_going = keep_going
         self._ring_dispatch = ring_dispatch
         self._splitter = LineSplitter()
-        self._seen = bytearray(batch.results_count + 1)  # by number: whether this reading has had its line
+        self._seen = bytearray(batch.request_count + 1)  # by number: whether this reading has had its line
         self._group: list[Written] = []
         self._group_bytes = 0
         self._foreign_count = 0

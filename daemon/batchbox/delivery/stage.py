@@ -19,7 +19,9 @@ from batchbox.delivery.reading import Reading
 from batchbox.errors import RootOfflineError
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
+from batchbox.folders.root import is_about_one_name
 from batchbox.folders.shelves import Move, Shelves
+from batchbox.logs import shown
 from batchbox.model import ErrorType, Lane, Now
 from batchbox.pricing import Catalogue
 from batchbox.store.delivery import DeliveryStore, EndedBatch, KeptOriginal, SettledSource, Undelivered
@@ -29,7 +31,7 @@ from batchbox.timing import Backoff
 GROUP_ANSWERS = 256
 SHORT_READS_MAX = 3
 """After so many complete reads without a line, the line is missing."""
-IDLE_SECONDS = 3600.0
+IDLE_SECONDS = 300.0
 TIDY_SECONDS = 3600.0
 
 R = TypeVar("R", Undelivered, SettledSource, KeptOriginal)
@@ -81,7 +83,7 @@ class Delivery:
         self._ring_dispatch = ring_dispatch
         self._batch_backoffs: dict[int, Backoff] = {}
         self._tidy_at = 0.0
-        self._has_started = False
+        self._leftovers_removed = False
 
     async def step(self, now: Now) -> float:
         """Deliver what has ended; return the monotonic moment of the next step."""
@@ -90,6 +92,7 @@ class Delivery:
         try:
             next_due = await self._work(now)
         except (OSError, RootOfflineError) as error:
+            self._leftovers_removed = False  # the parts of the group in hand are written anew
             until = self._backoff.fail(now.monotonic, chance=self._chance())
             log.warning("outbox cannot be written", extra={"why": str(error)})
             return until
@@ -97,9 +100,9 @@ class Delivery:
         return next_due
 
     async def _work(self, now: Now) -> float:
-        if not self._has_started:
+        if not self._leftovers_removed:
             await self._outbox.remove_leftovers()
-            self._has_started = True
+            self._leftovers_removed = True
         await self._publish_failing(now)
         for batch in await self._store.ended():
             if self._backoff_of(batch).until <= now.monotonic and self._keep_going():
@@ -117,9 +120,10 @@ class Delivery:
 
     async def _publish_failing(self, now: Now) -> None:
         """Write the errors of requests that ended without a line of results."""
+        publishers: dict[Lane, Publisher] = {}  # each lists its outbox once, however many groups there are
         while failing := await self._store.failing(limit=GROUP_ANSWERS):
             for lane, requests in _by_lane(failing).items():
-                publisher = self._publisher(lane)
+                publisher = publishers.setdefault(lane, self._publisher(lane))
                 written = await publisher.write([compose_failing(request) for request in requests])
                 await publisher.publish(written, now)
 
@@ -142,6 +146,13 @@ class Delivery:
             is_complete = await reading.read(now)
         except ApiTrouble as error:
             await self._note_trouble(batch, error, backoff, now)
+            return
+        except OSError as error:
+            if not is_about_one_name(error):
+                raise
+            self._leftovers_removed = False
+            backoff.fail(now.monotonic, chance=self._chance())
+            log.warning("lane's outbox cannot be written", extra={"lane": shown(batch.lane), "why": str(error)})
             return
         if not is_complete:  # stopping: the rest is delivered after the next start
             return

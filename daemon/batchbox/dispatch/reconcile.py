@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from batchbox.api import ApiTrouble, BatchesApi, BatchInfo
+from batchbox.api import ApiTrouble, BatchesApi, BatchInfo, Trouble, TroubleKind
 from batchbox.folders.manifests import Manifests
 from batchbox.model import ApiBatchId, Nonce, Now
-from batchbox.results import LineSplitter, nonce_of
+from batchbox.results import LineSplitter, Signature, signature_of
 from batchbox.store.dispatch import DispatchStore, Doubt
 from batchbox.timing import Backoff, look_seconds, poll_seconds
 
@@ -68,6 +68,7 @@ class Reconciler:
         api: BatchesApi,
         backoff: Backoff,
         chance: Callable[[], float],
+        ring_polling: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -75,6 +76,7 @@ class Reconciler:
         self._api = api
         self._backoff = backoff
         self._chance = chance
+        self._ring_polling = ring_polling
         self._watches: dict[Nonce, _Watch] = {}
         self._just_unknown: set[Nonce] = set()
 
@@ -117,48 +119,58 @@ class Reconciler:
         )
 
     async def _look(self, doubts: Sequence[Doubt], now: Now) -> None:
-        """Read the list once for all that is in doubt."""
+        """Read the list once for all that is in doubt, and draw every conclusion that it allows."""
         try:
             strangers = await self._strangers(doubts)
-            for doubt in doubts:
-                await self._follow(doubt, strangers, now)
         except ApiTrouble as error:
             until = self._backoff.fail(now.monotonic, chance=self._chance())
             log.warning("look failed", extra={"why": error.trouble.text, "again_in_seconds": until - now.monotonic})
             return
         self._backoff.succeed()
+        for doubt in doubts:
+            await self._note_candidates(doubt, strangers, now)
+        open_ids = {api_id for doubt in await self._store.doubts() for api_id in doubt.candidates}
+        for batch in strangers:
+            if batch.id in open_ids and batch.has_ended:
+                await self._ask_whose(batch)
+        for doubt in await self._store.doubts():
+            if doubt.candidates_closed and not doubt.candidates:
+                await self._withdraw(doubt)
 
     async def _strangers(self, doubts: Sequence[Doubt]) -> list[BatchInfo]:
-        """Return every batch in the list that is not known to be ours, back to the oldest mark."""
-        oldest = _oldest_mark(doubts)
+        """Return every batch in the list that is not known to be ours, back to the oldest mark.
+
+        Raises ApiTrouble unless every page came: a list with a hole in it proves nothing.
+        """
+        found = await self._list_back_to(_oldest_mark(doubts))
+        known = await self._store.known_batches([batch.id for batch in found])
+        return [batch for batch in found if batch.id not in known]
+
+    async def _list_back_to(self, mark: datetime | None) -> list[BatchInfo]:
         found: list[BatchInfo] = []
         after_id: ApiBatchId | None = None
         for _ in range(PAGES_MAX):
             page = await self._api.list_batches(limit=PAGE_BATCHES, after_id=after_id)
             found += page.batches
-            is_past_mark = oldest is not None and any(_is_before(batch, oldest) for batch in page.batches)
-            if is_past_mark or not page.has_more or page.last_id is None:
+            if not page.has_more or any(_is_before(batch, mark) for batch in page.batches):
+                return found
+            if page.last_id is None or page.last_id == after_id:
                 break
             after_id = page.last_id
-        known = await self._store.known_batches([batch.id for batch in found])
-        return [batch for batch in found if batch.id not in known]
+        raise ApiTrouble(Trouble(kind=TroubleKind.SERVER, text="the list of batches has no end"))
 
-    async def _follow(self, doubt: Doubt, strangers: Sequence[BatchInfo], now: Now) -> None:
+    async def _note_candidates(self, doubt: Doubt, strangers: Sequence[BatchInfo], now: Now) -> None:
+        """Record which strangers may be the batch, and whether others can still turn up."""
         watch = self._watches.setdefault(doubt.nonce, _Watch())
         if watch.since is None:
             watch.since = now.monotonic
         watch.looks = self._looks_made(watch, now)
-        candidates = set(doubt.candidates)
-        if not doubt.candidates_closed:
-            fitting = [batch.id for batch in strangers if _fits(batch, doubt)]
-            await self._store.add_candidates(doubt.nonce, fitting)
-            candidates |= set(fitting)
-            if now.monotonic >= watch.since + self._settings.grace:
-                await self._store.close_candidates(doubt.nonce)
-        for batch in strangers:
-            if batch.id in candidates and batch.has_ended:
-                await self._ask_whose(batch)
-        await self._withdraw_if_surely_not_sent(doubt)
+        if doubt.candidates_closed:
+            return
+        fitting = [batch.id for batch in strangers if _fits(batch, doubt)]
+        await self._store.add_candidates(doubt.nonce, fitting)
+        if now.monotonic >= watch.since + self._settings.grace:
+            await self._store.close_candidates(doubt.nonce)
 
     def _looks_made(self, watch: _Watch, now: Now) -> int:
         """Count the looks whose time has come, so that a late one stands for those that were missed."""
@@ -167,37 +179,42 @@ class Reconciler:
         return max(watch.looks + 1, passed) if elapsed >= self._settings.grace else passed
 
     async def _ask_whose(self, batch: BatchInfo) -> None:
-        """Read the first line of an ended candidate's results; its nonce says whose it is."""
-        line = await self._first_line(batch.id)
-        if line is None:
-            log.warning("candidate has no results: a person must decide", extra={"batch": batch.id})
+        """Read the first line of an ended candidate's results; its nonce says whose it is.
+
+        A line that cannot be had or read proves nothing: the candidate stays, and is asked again at the next look.
+        """
+        try:
+            signature = await self._signature(batch.id)
+        except ApiTrouble as error:
+            log.warning("candidate cannot be read", extra={"batch": batch.id, "why": error.trouble.text})
             return
-        nonce = nonce_of(line)
-        batch_id = None if nonce is None else await self._store.batch_of_sending(nonce)
-        if nonce is None or batch_id is None:
+        if signature is None:
+            log.warning("candidate has no line that can be read", extra={"batch": batch.id})
+            return
+        batch_id = None if signature.nonce is None else await self._store.batch_of_sending(signature.nonce)
+        if signature.nonce is None or batch_id is None:
             await self._store.rule_out(batch.id)
             log.info("candidate is another program's", extra={"batch": batch.id})
-            return
-        if await self._store.accept(batch_id, nonce, batch, api_request_id=None):
-            log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": nonce})
+        elif await self._store.accept(batch_id, signature.nonce, batch, api_request_id=None):
+            log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": signature.nonce})
+            self._ring_polling()
         else:
-            await self._store.rule_out(batch.id)
+            log.error("batch was bought twice", extra={"batch": batch.id, "nonce": signature.nonce})
 
-    async def _first_line(self, batch_id: ApiBatchId) -> bytes | None:
+    async def _signature(self, batch_id: ApiBatchId) -> Signature | None:
         splitter = LineSplitter()
         async with self._api.results(batch_id) as pieces:
             async for piece in pieces:
                 lines = splitter.feed(piece)
                 if lines:
-                    return lines[0]
-        return next(iter(splitter.finish()), None)
+                    return signature_of(lines[0])
+        rest = splitter.finish()
+        return signature_of(rest[0]) if rest else None
 
-    async def _withdraw_if_surely_not_sent(self, doubt: Doubt) -> None:
-        left = [one for one in await self._store.doubts() if one.nonce == doubt.nonce]
-        if left and left[0].candidates_closed and not left[0].candidates:
-            await self._manifests.close(doubt.nonce)
-            await self._store.withdraw(doubt.batch_id, doubt.nonce)
-            log.warning("batch in doubt was surely not sent: it is sent again", extra={"nonce": doubt.nonce})
+    async def _withdraw(self, doubt: Doubt) -> None:
+        await self._manifests.close(doubt.nonce)
+        await self._store.withdraw(doubt.batch_id, doubt.nonce)
+        log.warning("batch in doubt was surely not sent: it is sent again", extra={"nonce": doubt.nonce})
 
 
 def _oldest_mark(doubts: Sequence[Doubt]) -> datetime | None:

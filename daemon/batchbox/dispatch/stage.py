@@ -18,8 +18,8 @@ after the id is recorded   | IN_PROGRESS                              | polls it
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 
 import anyio
 
@@ -44,11 +44,10 @@ from batchbox.logs import shown
 from batchbox.model import Instance, Nonce, Now
 from batchbox.naming import new_nonce
 from batchbox.store.dispatch import DispatchStore, SealedBatch, Sending
-from batchbox.store.holds import HoldName, HoldStore
-from batchbox.timing import Backoff
+from batchbox.store.holds import HoldName, HoldStore, Keeper
 
 MANIFEST_GROUP_REQUESTS = 1000
-IDLE_SECONDS = 3600.0
+IDLE_SECONDS = 300.0
 RETRY_AFTER_SECONDS_MIN = 1.0
 
 log = logging.getLogger(__name__)
@@ -86,8 +85,7 @@ class Dispatch:
         api: BatchesApi,
         windows: Windows,
         reconciler: Reconciler,
-        backoff: Backoff,
-        chance: Callable[[], float],
+        keeper: Keeper,
         ring_polling: Callable[[], None],
         ring_delivery: Callable[[], None],
     ) -> None:
@@ -99,8 +97,7 @@ class Dispatch:
         self._api = api
         self._windows = windows
         self._reconciler = reconciler
-        self._backoff = backoff
-        self._chance = chance
+        self._keeper = keeper
         self._ring_polling = ring_polling
         self._ring_delivery = ring_delivery
         self._setback: _Setback | None = None
@@ -109,8 +106,8 @@ class Dispatch:
         """Do one unit of what is due; return the monotonic moment of the next step."""
         look_due = await self._reconcile(now)
         await self._note_setback(now)
-        if now.monotonic < self._backoff.until:
-            return min(self._backoff.until, look_due)
+        if now.monotonic < self._keeper.until:
+            return min(self._keeper.until, look_due)
         batch = await self._next_batch(now)
         if batch is None:
             await self._release_hold()
@@ -136,20 +133,16 @@ class Dispatch:
     async def _note_setback(self, now: Now) -> None:
         """Hold all sending: for what the last step met, or for what delivery found in a result and wrote down."""
         setback, self._setback = self._setback, None
-        if setback is None and not self._backoff.is_failing:
+        if setback is None and not self._keeper.is_failing:
             hold = await self._holds.get(HoldName.SENDING)
             setback = None if hold is None else _Setback(reason=hold.reason, wait_at_least=0.0)
         if setback is None:
             return
-        until = self._backoff.fail(now.monotonic, chance=self._chance(), at_least=setback.wait_at_least)
-        next_attempt_at = now.wall + timedelta(seconds=until - now.monotonic)
-        await self._holds.put(HoldName.SENDING, setback.reason, now=now.wall, next_attempt_at=next_attempt_at)
+        next_attempt_at = await self._keeper.fail(setback.reason, now, at_least=setback.wait_at_least)
         log.warning("sending holds", extra={"why": setback.reason, "next_attempt_at": next_attempt_at.isoformat()})
 
     async def _release_hold(self) -> None:
-        if self._backoff.is_failing:
-            self._backoff.succeed()
-            await self._holds.release(HoldName.SENDING)
+        if await self._keeper.succeed():
             log.info("sending goes on")
 
     async def _next_batch(self, now: Now) -> SealedBatch | None:
@@ -188,6 +181,8 @@ class Dispatch:
         except (OSError, RootOfflineError, RetiredError, anyio.get_cancelled_exc_class()):
             with anyio.CancelScope(shield=True):  # no POST was made: not in doubt, whatever ended this
                 await self._store.withdraw(batch.id, sending.nonce)
+            with suppress(OSError, RootOfflineError):  # the root may be what failed; an open manifest says "perhaps"
+                await self._manifests.close(sending.nonce)
             raise
         log.info("batch goes out", extra={**facts, "size_bytes": body.size_bytes})
         outcome = await self._api.create(body, betas=batch.betas)
@@ -235,7 +230,8 @@ class Dispatch:
         facts = {"nonce": nonce, "request_count": batch.request_count}
         match outcome:
             case Accepted(batch=info, request_id=request_id):
-                await self._store.accept(batch.id, nonce, info, api_request_id=request_id)
+                with anyio.CancelScope(shield=True):  # the answer is known: a stop must not make it a doubt
+                    await self._store.accept(batch.id, nonce, info, api_request_id=request_id)
                 log.info("batch accepted", extra={**facts, "batch": info.id, "request_id": request_id})
                 self._ring_polling()
                 return None

@@ -10,15 +10,16 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from itertools import groupby
 from typing import Generic, TypeVar
 
 from batchbox.errors import RejectedError
 from batchbox.folders.layout import INBOX, PROCESSING, claims_folder, lane_folder
-from batchbox.folders.root import Root, exists, folder, sync_folder
+from batchbox.folders.root import Root, exists, folder, is_about_one_name, is_folder, sync_folder
 from batchbox.formats import REQUEST_BYTES_MAX, FileKind, breaks_off
 from batchbox.model import INBOX_LANE, Instance, Lane, RejectReason
 from batchbox.settling import Sample
@@ -42,6 +43,8 @@ class Listing:
     names: dict[Lane, list[str]]
     ignored_folders: list[str] = field(default_factory=list)
     """Folders that cannot be lanes: a name that is not UTF-8, or one that differs from another's in case alone."""
+    closed_folders: list[str] = field(default_factory=list)
+    """Lanes whose folder we may not read, or cannot just now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,9 @@ class ClaimOutcome(StrEnum):
     UNFINISHED = "unfinished"
     """Its content, read whole, breaks off."""
     BUSY = "busy"
-    """In use, or not ours to take just now."""
+    """In use, or not ours to read or to take just now."""
+    UNCLEAR = "unclear"
+    """The rename failed, and does not say whether it took effect or will: the server may still carry it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +92,13 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read(Generic[T]):
-    """A claimed file that was looked at: its content as the parser understood it, or why it can never be taken."""
+    """A claimed file that was looked at: its content as the parser understood it, or why there is none."""
 
     claim: Claim
     facts: FileFacts
     sha256: bytes | None
-    content: T | RejectedError | None
-    """None: the file is long, and to be read in parts."""
+    content: T | RejectedError | OSError | None
+    """None: the file is long, and to be read in parts. OSError: it cannot be read just now."""
 
     @property
     def is_long(self) -> bool:
@@ -115,17 +120,22 @@ class ReadRules:
 class Inbox:
     """The inbox, and this instance's claims."""
 
-    def __init__(self, root: Root, instance: Instance) -> None:
+    def __init__(self, root: Root, instance: Instance, *, monotonic: Callable[[], float]) -> None:
         self._root = root
         self._instance = instance
+        self._monotonic = monotonic
 
     async def listing(self, is_ignored: Callable[[str], bool]) -> Listing:
         """Return the names in the inbox and in every lane, without those that are never requests."""
         return await self._root.run(lambda root: _list(root, is_ignored))
 
-    async def sample(self, lane: Lane, names: Sequence[str]) -> dict[str, Sample]:
-        """Look at the files; those that have gone are not in the answer."""
-        return await self._root.run(lambda root: _sample_all(root, lane, names))
+    async def sample(self, lane: Lane, names: Sequence[str]) -> tuple[dict[str, Sample], float]:
+        """Look at the files; those that have gone, or cannot be looked at just now, are not in the answer.
+
+        Returns the monotonic moment of the samples too: when they were taken, not when the step began. Between the
+        two a writer may have written for as long as everything else in the step took.
+        """
+        return await self._root.run(lambda root: (_sample_all(root, lane, names), self._monotonic()))
 
     async def claim(self, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
         """Make still files ours, durably. Each is looked at once more just before."""
@@ -140,7 +150,7 @@ class Inbox:
     ) -> tuple[list[Read[T]], int]:
         """Read claimed files whole and parse them, in the root's thread, until READ_BYTES are read.
 
-        Returns what was read, and how many of the claims that covers; one that has gone is covered and not read.
+        Returns what was looked at, and how many of the claims that covers; one that has gone is covered alone.
         """
         return await self._root.run(lambda root: self._read_some(root, claims, parse, rules))
 
@@ -149,10 +159,12 @@ class Inbox:
         return await self._root.run(lambda root: self._read_part(root, claim, offset, length))
 
     def _claim(self, root: int, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
-        with (
-            lane_folder(root, INBOX, lane) as inbox,
-            claims_folder(root, self._instance, lane, make=True) as claims,
-        ):
+        with ExitStack() as stack:
+            claims = stack.enter_context(claims_folder(root, self._instance, lane, make=True))
+            try:
+                inbox = stack.enter_context(lane_folder(root, INBOX, lane))
+            except OSError:  # the lane was removed, replaced or closed since it was listed
+                return [ClaimOutcome.BUSY] * len(files)
             outcomes = [_claim_one(file, inbox=inbox, claims=claims) for file in files]
             if ClaimOutcome.CLAIMED in outcomes:
                 sync_folder(claims)  # the new name first: dying between the two leaves two names, never none
@@ -165,9 +177,9 @@ class Inbox:
             folder(root, PROCESSING, self._instance) as own,
         ):
             claims = []
-            for lane in sorted(os.listdir(own)):
-                if lane.startswith("."):
-                    continue
+            with os.scandir(own) as entries:
+                lanes = [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
+            for lane in lanes:
                 with folder(own, lane) as descriptor:
                     claims += [Claim(lane=Lane(lane), name=name) for name in os.listdir(descriptor)]
         return sorted(claims, key=lambda claim: claim.name)
@@ -176,17 +188,19 @@ class Inbox:
         self, root: int, claims: Sequence[Claim], parse: Callable[[Claim, bytes], T], rules: ReadRules
     ) -> tuple[list[Read[T]], int]:
         reads: list[Read[T]] = []
-        size_bytes = 0
-        for count, claim in enumerate(claims, start=1):
-            with claims_folder(root, self._instance, claim.lane) as descriptor:
-                read = _read_one(claim, parse, rules, claims=descriptor)
-            if read is None:
-                continue
-            reads.append(read)
-            size_bytes += 0 if read.is_long else read.facts.size_bytes
-            if size_bytes >= READ_BYTES:
-                return reads, count
-        return reads, len(claims)
+        count = size_bytes = 0
+        for lane, of_lane in groupby(claims, key=lambda claim: claim.lane):
+            with claims_folder(root, self._instance, lane) as descriptor:
+                for claim in of_lane:
+                    count += 1
+                    read = _read_one(claim, parse, rules, claims=descriptor)
+                    if read is None:
+                        continue
+                    reads.append(read)
+                    size_bytes += 0 if read.is_long else read.facts.size_bytes
+                    if size_bytes >= READ_BYTES:
+                        return reads, count
+        return reads, count
 
     def _read_part(self, root: int, claim: Claim, offset: int, length: int) -> bytes:
         with (
@@ -199,33 +213,35 @@ class Inbox:
 def _list(root: int, is_ignored: Callable[[str], bool]) -> Listing:
     names: dict[Lane, list[str]] = {INBOX_LANE: []}
     ignored: list[str] = []
+    closed: list[str] = []
     with folder(root, INBOX) as inbox:
         with os.scandir(inbox) as entries:
-            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            found = sorted((entry.name, is_folder(entry)) for entry in entries)
         seen: set[str] = set()
-        for name, is_folder in found:
+        for name, may_be_lane in found:
             if is_ignored(name):
                 continue
-            if not is_folder:
+            if not may_be_lane:
                 names[INBOX_LANE].append(name)
-            elif name.casefold() in seen or len(seen) >= LANES_MAX or not _is_utf8(name):
+                continue
+            if name.casefold() in seen or len(seen) >= LANES_MAX or not _is_utf8(name):
                 ignored.append(name)
-            else:
-                seen.add(name.casefold())
+                continue
+            seen.add(name.casefold())
+            try:
                 names[Lane(name)] = _lane_names(inbox, name, is_ignored)
-    return Listing(names=names, ignored_folders=ignored)
+            except (FileNotFoundError, NotADirectoryError):  # removed or replaced since it was listed
+                continue
+            except OSError:  # a lane is somebody's folder: it stops alone
+                closed.append(name)
+    return Listing(names=names, ignored_folders=ignored, closed_folders=closed)
 
 
 def _lane_names(inbox: int, lane: str, is_ignored: Callable[[str], bool]) -> list[str]:
-    try:
-        with folder(inbox, lane) as descriptor, os.scandir(descriptor) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not is_ignored(entry.name) and not entry.is_dir(follow_symlinks=False)
-            )
-    except (FileNotFoundError, NotADirectoryError):  # removed or replaced since it was listed
-        return []
+    with folder(inbox, lane) as descriptor:
+        os.stat(".", dir_fd=descriptor)  # a folder that may be read and not searched has names, and nothing more
+        with os.scandir(descriptor) as entries:
+            return sorted(entry.name for entry in entries if not is_ignored(entry.name) and not is_folder(entry))
 
 
 def _is_utf8(name: str) -> bool:
@@ -244,7 +260,7 @@ def _sample_all(root: int, lane: Lane, names: Sequence[str]) -> dict[str, Sample
                 sample = _sample(name, parent=inbox)
                 if sample is not None:
                     samples[name] = sample
-    except (FileNotFoundError, NotADirectoryError):  # the lane itself has gone
+    except OSError:  # the lane itself has gone, or was closed since it was listed: the next listing says so
         return {}
     return samples
 
@@ -257,22 +273,18 @@ def _sample(name: str, *, parent: int) -> Sample | None:
             if stat.S_ISREG(facts.st_mode):
                 tail = os.pread(descriptor, TAIL_BYTES, max(0, facts.st_size - TAIL_BYTES))
             return _as_sample(facts, tail)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno not in _NOT_A_FILE | {errno.EACCES, errno.EPERM}:
-            raise
-    return _sample_unopened(name, parent=parent)
+    except OSError:
+        return _sample_unopened(name, parent=parent)
 
 
 def _sample_unopened(name: str, *, parent: int) -> Sample | None:
     try:
-        return _as_sample(os.lstat(name, dir_fd=parent), b"")
-    except FileNotFoundError:
+        return _as_sample(os.lstat(name, dir_fd=parent), None)
+    except OSError:
         return None
 
 
-def _as_sample(facts: os.stat_result, tail: bytes) -> Sample:
+def _as_sample(facts: os.stat_result, tail: bytes | None) -> Sample:
     return Sample(
         device=facts.st_dev,
         inode=facts.st_ino,
@@ -294,20 +306,32 @@ def _opened(name: str, *, parent: int) -> Iterator[int]:
 
 
 def _claim_one(file: Wanted, *, inbox: int, claims: int) -> ClaimOutcome:
-    try:
-        if _sample(file.name, parent=inbox) != file.sample:
-            return ClaimOutcome.CHANGED
-        if file.check is not None and _breaks_off(file, file.check, inbox):
-            return ClaimOutcome.UNFINISHED
-    except OSError:
-        return ClaimOutcome.BUSY
+    hindrance = _hindrance(file, inbox)
+    if hindrance is not None:
+        return hindrance
     try:
         os.rename(file.name, file.claim_name, src_dir_fd=inbox, dst_dir_fd=claims)
     except OSError as error:
         if exists(file.claim_name, parent=claims):  # NFS may have lost the reply to a rename that succeeded
             return ClaimOutcome.CLAIMED
-        return ClaimOutcome.GONE if isinstance(error, FileNotFoundError) else ClaimOutcome.BUSY
+        if isinstance(error, FileNotFoundError):
+            return ClaimOutcome.GONE
+        return ClaimOutcome.BUSY if is_about_one_name(error) else ClaimOutcome.UNCLEAR
     return ClaimOutcome.CLAIMED
+
+
+def _hindrance(file: Wanted, inbox: int) -> ClaimOutcome | None:
+    """Look at the file once more; return what speaks against taking it."""
+    if _sample(file.name, parent=inbox) != file.sample:
+        return ClaimOutcome.CHANGED
+    if file.sample.is_regular and file.sample.tail is None:
+        return ClaimOutcome.BUSY  # it stays where its owner sees it, and can make it readable
+    try:
+        if file.check is not None and _breaks_off(file, file.check, inbox):
+            return ClaimOutcome.UNFINISHED
+    except OSError:
+        return ClaimOutcome.BUSY
+    return None
 
 
 def _breaks_off(file: Wanted, kind: FileKind, inbox: int) -> bool:
@@ -344,15 +368,15 @@ def _read_one(claim: Claim, parse: Callable[[Claim, bytes], T], rules: ReadRules
             if long_from is not None and status.st_size >= long_from:
                 return Read(claim=claim, facts=facts, sha256=None, content=None)
             data = _read_whole(descriptor, rules.bytes_max(claim.name))
+            _require_size(len(data), claim, rules)  # it may have grown since
         return Read(claim=claim, facts=facts, sha256=hashlib.sha256(data).digest(), content=parse(claim, data))
     except RejectedError as error:
         return Read(claim=claim, facts=facts, sha256=None, content=error)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno not in _NOT_A_FILE:
-            raise
-        return Read(claim=claim, facts=facts, sha256=None, content=_not_a_regular_file())
+        content = _not_a_regular_file() if error.errno in _NOT_A_FILE else error
+        return Read(claim=claim, facts=facts, sha256=None, content=content)
 
 
 def _require_acceptable(status: os.stat_result, claim: Claim, rules: ReadRules) -> None:
@@ -364,11 +388,15 @@ def _require_acceptable(status: os.stat_result, claim: Claim, rules: ReadRules) 
             f"the file has {status.st_nlink} names, so it may be somebody else's",
             'Drop a copy instead of a link, or have [inbox] hard_links set to "allow".',
         )
+    _require_size(status.st_size, claim, rules)
+
+
+def _require_size(size_bytes: int, claim: Claim, rules: ReadRules) -> None:
     bytes_max = rules.bytes_max(claim.name)
-    if status.st_size > bytes_max:
+    if size_bytes > bytes_max:
         raise RejectedError(
             RejectReason.TOO_LARGE,
-            f"{status.st_size} bytes; at most {bytes_max} are read",
+            f"{size_bytes} bytes; at most {bytes_max} are read",
             "Split the file, or have the limit in [inbox] raised.",
         )
 

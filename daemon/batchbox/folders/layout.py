@@ -100,6 +100,18 @@ def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = Fal
                 yield descriptor
 
 
+def confirm_instance(root: int, instance: Instance) -> None:
+    """Make sure that the claims are still ours. Raises RetiredError."""
+    with claims_folder(root, instance, INBOX_LANE, make=True):
+        pass
+
+
+def other_instances(root: int, instance: Instance) -> list[str]:
+    """Return whoever else has a folder in processing/."""
+    with folder(root, PROCESSING) as parent:
+        return [name for name in os.listdir(parent) if name != instance]
+
+
 class Presence:
     """This instance's own folders on the root, and the sign that it is alive."""
 
@@ -121,11 +133,7 @@ class Presence:
 
     async def confirm(self) -> None:
         """Make sure that the root is there and the claims are still ours. Raises RetiredError."""
-        await self._root.run(self._confirm)
-
-    def _confirm(self, root: int) -> None:
-        with claims_folder(root, self._instance, INBOX_LANE, make=True):
-            pass
+        await self._root.run(lambda root: confirm_instance(root, self._instance))
 
     async def beat(self) -> None:
         """Touch the heartbeat, by which others judge whether this instance is alive."""

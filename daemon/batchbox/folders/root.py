@@ -19,6 +19,17 @@ IDENTITY_FILE = (".batchbox", "identity.json")
 IDENTITY_BYTES_MAX = 4096
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OF_ONE_NAME = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EBUSY,
+    errno.ETXTBSY,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENODEV,
+}
 _SYNC_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
@@ -96,6 +107,22 @@ def make_folder(parent: int, name: str, *, mode: int = 0o777) -> None:
     except FileExistsError:
         return
     sync_folder(parent)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether what was listed is a folder, and no link to one. What cannot be looked at is none."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:  # only where the listing itself does not say it
+        return False
+
+
+def is_about_one_name(error: OSError) -> bool:
+    """Say whether the error is about the thing that was worked on, and not about the disk, the share or the process.
+
+    Whoever may drop files can cause such an error, so it must not keep anything else waiting.
+    """
+    return error.errno in _OF_ONE_NAME
 
 
 def sync_folder(descriptor: int) -> None:

@@ -2,15 +2,23 @@
 
 In rejected/ the name is taken by the explanation, `<name>.error.txt`; in done/ by an empty placeholder that the
 rename replaces. Both are made with O_EXCL, so two daemons never take the same name, and what is there is never
-overwritten.
+overwritten. No two files have the same explanation, so one that is there already says whose name it has taken.
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batchbox.folders.layout import DONE, REJECTED, claims_folder, lane_folder
-from batchbox.folders.root import Root, exists, sync_folder, write_all
+from batchbox.folders.layout import (
+    DONE,
+    REJECTED,
+    claims_folder,
+    confirm_instance,
+    lane_folder,
+    other_instances,
+)
+from batchbox.folders.root import Root, exists, is_about_one_name, sync_folder, write_all
 from batchbox.model import Instance, Lane
 from batchbox.naming import cut_to_bytes, with_suffix_number
 
@@ -28,6 +36,7 @@ class Rejected:
 
     name: str
     explanation: bytes
+    """Of this file alone: no other one, of whatever daemon, has the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +56,22 @@ class Shelves:
 
     async def take_rejected_names(self, lane: Lane, files: Sequence[Rejected]) -> list[str]:
         """Write the explanations, durably; return the names that the files take beside them."""
-        return await self._root.run(lambda root: _take_rejected(root, lane, files))
+        return await self._root.run(lambda root: self._take_rejected(root, lane, files))
 
     async def take_done_names(self, lane: Lane, names: Sequence[str]) -> list[str]:
         """Make placeholders; return the names that the originals take."""
         return await self._root.run(lambda root: _take_done(root, lane, names))
 
-    async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> None:
-        """Move claimed files to rejected/, durably. One that is there already is left alone."""
-        await self._root.run(lambda root: self._move(root, REJECTED, lane, moves))
+    async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> list[Move]:
+        """Move claimed files to rejected/, durably. One that is there already is left alone.
 
-    async def archive(self, lane: Lane, moves: Sequence[Move]) -> None:
-        """Move originals to done/, durably. One that is there already is left alone."""
-        await self._root.run(lambda root: self._move(root, DONE, lane, moves))
+        Returns the moves that were not made, because something that is no placeholder has the name.
+        """
+        return await self._root.run(lambda root: self._move(root, REJECTED, lane, moves))
+
+    async def archive(self, lane: Lane, moves: Sequence[Move]) -> list[Move]:
+        """Move originals to done/, as put_aside does to rejected/."""
+        return await self._root.run(lambda root: self._move(root, DONE, lane, moves))
 
     async def drop_claims(self, lane: Lane, claims: Sequence[str]) -> None:
         """Delete originals that nobody keeps."""
@@ -69,37 +81,55 @@ class Shelves:
         """Delete originals from done/."""
         await self._root.run(lambda root: _remove_done(root, lane, names))
 
-    def _move(self, root: int, top: str, lane: Lane, moves: Sequence[Move]) -> None:
+    def _take_rejected(self, root: int, lane: Lane, files: Sequence[Rejected]) -> list[str]:
+        confirm_instance(root, self._instance)
+        is_alone = not other_instances(root, self._instance)
+        with lane_folder(root, REJECTED, lane, make=True) as shelf:
+            targets = [_explain(file, shelf, is_alone=is_alone) for file in files]
+            sync_folder(shelf)
+        return targets
+
+    def _move(self, root: int, top: str, lane: Lane, moves: Sequence[Move]) -> list[Move]:
+        stuck = []
         with (
             claims_folder(root, self._instance, lane) as claims,
             lane_folder(root, top, lane, make=True) as shelf,
         ):
             for move in moves:
-                if exists(move.claim, parent=claims):  # else it has moved in an earlier attempt
+                if not exists(move.claim, parent=claims):  # it has moved in an earlier attempt
+                    continue
+                if _is_free(move.target, shelf):
                     os.rename(move.claim, move.target, src_dir_fd=claims, dst_dir_fd=shelf)
+                else:
+                    stuck.append(move)
             sync_folder(shelf)
             sync_folder(claims)
+        return stuck
 
     def _drop_claims(self, root: int, lane: Lane, names: Sequence[str]) -> None:
         with claims_folder(root, self._instance, lane) as claims:
             _unlink_all(claims, names)
 
 
-def _take_rejected(root: int, lane: Lane, files: Sequence[Rejected]) -> list[str]:
-    with lane_folder(root, REJECTED, lane, make=True) as shelf:
-        targets = [_explain(file, shelf) for file in files]
-        sync_folder(shelf)
-    return targets
+def _is_free(name: str, shelf: int) -> bool:
+    """Say whether nothing but a placeholder has the name."""
+    try:
+        status = os.lstat(name, dir_fd=shelf)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
-def _explain(file: Rejected, shelf: int) -> str:
+def _explain(file: Rejected, shelf: int, *, is_alone: bool) -> str:
     name = cut_to_bytes(file.name, NAME_BYTES_MAX - len(EXPLANATION_SUFFIX) - len("__99999"))
     for number in range(1, NAMES_MAX):
         target = with_suffix_number(name, number)
         if exists(target, parent=shelf):
             continue
         explanation = target + EXPLANATION_SUFFIX
-        if _create(explanation, file.explanation, shelf) or _holds(explanation, file.explanation, shelf):
+        if _create(explanation, file.explanation, shelf):
+            return target
+        if _is_ours(explanation, file.explanation, shelf, is_alone=is_alone):
             return target
     raise FileExistsError(f"rejected/ has {NAMES_MAX} files of one name")
 
@@ -117,13 +147,28 @@ def _create(name: str, content: bytes, shelf: int) -> bool:
     return True
 
 
-def _holds(name: str, content: bytes, shelf: int) -> bool:
-    """Say whether the explanation is ours, written just before we died: it is a function of what is recorded."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=shelf)
+def _is_ours(name: str, content: bytes, shelf: int, *, is_alone: bool) -> bool:
+    """Say whether the explanation is this very one, written just before we died: it is a function of what is recorded.
+
+    If we died while it was written, what is there is its beginning, and is written to its end. But where another
+    daemon is at home, a beginning may be the one that it is writing just now.
+    """
     try:
-        return os.read(descriptor, len(content) + 1) == content
+        descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=shelf)
+    except OSError as error:
+        if not is_about_one_name(error):
+            raise
+        return False
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        found = os.read(descriptor, len(content) + 1) if is_file else None
+        if found is None or not content.startswith(found) or not (found == content or is_alone):
+            return False
+        write_all(descriptor, [content[len(found) :]])
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return True
 
 
 def _take_done(root: int, lane: Lane, names: Sequence[str]) -> list[str]:

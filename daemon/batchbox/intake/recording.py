@@ -16,7 +16,9 @@ import anyio.to_thread
 from batchbox.config import LaneSettings
 from batchbox.errors import RejectedError
 from batchbox.folders.inbox import Claim, Inbox, Read, ReadRules
+from batchbox.folders.shelves import Shelves
 from batchbox.formats import Draft, FileKind, JsonLinesParser, Rules, kind_of, parse_file
+from batchbox.intake.claims import find_claims
 from batchbox.logs import shown
 from batchbox.model import Lane, Now, RejectReason
 from batchbox.naming import parse_claim_name
@@ -55,17 +57,28 @@ class Recorder:
         *,
         store: IntakeStore,
         inbox: Inbox,
+        shelves: Shelves,
         lane: Callable[[Lane], LaneSettings],
         rules: Callable[[Lane], Rules],
         ring_dispatch: Callable[[], None],
+        ring_delivery: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._store = store
         self._inbox = inbox
+        self._shelves = shelves
         self._lane = lane
         self._rules = rules
         self._ring_dispatch = ring_dispatch
-        self._claims: deque[Claim] | None = None  # claims without a row; None: processing/ was not listed yet
+        self._ring_delivery = ring_delivery
+        self._claims: deque[Claim] | None = None  # claims without a row; None: processing/ is to be listed
+        self._unread: set[Claim] = set()  # since that listing; before it:
+        self._unread_before: set[Claim] = set()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there are claims that could not be read: they are tried again when processing/ is listed again."""
+        return bool(self._unread)
 
     def forget(self) -> None:
         """Trust nothing in memory: the next call lists processing/ again."""
@@ -73,13 +86,15 @@ class Recorder:
 
     async def record(self, new: Sequence[Claim], now: Now) -> Backlog:
         """Record the new claims and every older one that no row knows; return what that adds to the backlog."""
-        claims = await self._unrecorded()
-        claims.extend(new)
-        added = Backlog(request_count=0, size_bytes=0)
+        claims = await self._waiting(new)
+        added = _backlog_of([])
         while claims:
             group = [claims[index] for index in range(min(GROUP_FILES, len(claims)))]
             reads, count = await self._inbox.read(group, self._parse, self._read_rules())
-            added += await self._record_group([read for read in reads if not read.is_long], now)
+            for read in reads:
+                if isinstance(read.content, OSError):
+                    self._leave(read.claim, read.content)
+            added += await self._record_group([read for read in reads if _is_at_hand(read)], now)
             for read in reads:
                 if read.is_long:
                     added += await self._record_long(read, now)
@@ -87,13 +102,19 @@ class Recorder:
                 claims.popleft()
         return added
 
-    async def _unrecorded(self) -> deque[Claim]:
+    async def _waiting(self, new: Sequence[Claim]) -> deque[Claim]:
         if self._claims is None:
-            await self._store.forget_unfinished()
-            found = await self._inbox.claims()
-            unrecorded = await self._store.unrecorded([(claim.lane, claim.name) for claim in found])
-            self._claims = deque(Claim(lane=lane, name=name) for lane, name in unrecorded)
+            found = await find_claims(inbox=self._inbox, store=self._store, shelves=self._shelves)
+            self._claims = deque(found)  # the new ones are among them
+            self._unread_before, self._unread = self._unread, set()
+        else:
+            self._claims.extend(new)
         return self._claims
+
+    def _leave(self, claim: Claim, error: OSError) -> None:
+        if claim not in self._unread_before:
+            log.warning("claimed file cannot be read", extra={"claim": shown(claim.name), "why": str(error)})
+        self._unread.add(claim)
 
     def _read_rules(self) -> ReadRules:
         settings = self._settings
@@ -134,8 +155,13 @@ class Recorder:
             rejection = _rejection(error)
         except DuplicateIdError as error:
             rejection = duplicate_id(error)
+        except OSError as error:  # if it is the root and not the file, the next group of operations says so
+            await self._store.forget_unfinished()
+            self._leave(read.claim, error)
+            return _backlog_of([])
         else:
-            await self._store.finish(source_id, sha256=digest, size_bytes=size_bytes)
+            if await self._store.finish(source_id, sha256=digest, size_bytes=size_bytes):
+                self._ring_delivery()
             _log_file(source, None)
             self._ring_dispatch()
             return parts.added
@@ -179,6 +205,10 @@ class _Parts:
         self.added += _backlog_of(requests)
 
 
+def _is_at_hand(read: Read[list[NewRequest]]) -> bool:
+    return not read.is_long and not isinstance(read.content, OSError)
+
+
 def _backlog_of(requests: Sequence[NewRequest]) -> Backlog:
     return Backlog(request_count=len(requests), size_bytes=sum(len(request.params) for request in requests))
 
@@ -214,7 +244,9 @@ def _source(read: Read[list[NewRequest]], now: datetime) -> NewSource:
 def _content(read: Read[list[NewRequest]]) -> list[NewRequest] | Rejection:
     if isinstance(read.content, RejectedError):
         return _rejection(read.content)
-    return read.content or []
+    if read.content is None or isinstance(read.content, OSError):
+        raise AssertionError("a file without content is not recorded")
+    return read.content
 
 
 def _rejection(error: RejectedError) -> Rejection:

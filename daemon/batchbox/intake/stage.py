@@ -4,6 +4,9 @@ The scan is the truth; bells only say "look now". One step does all that is due:
 a row is read and recorded first, which is the same act after a claim and after a crash; then what can never become a
 request is moved to rejected/; then the inbox is listed, sampled and claimed from, lanes in turn.
 
+What goes wrong with one file or one lane is that one's alone: it is told once, waits, and is tried again. Only an error
+of the root's own folders ends the step.
+
 What this leaves to others: whether a file is still (`settling`), what is in it (`formats`), which ids it may have
 (`store.intake`).
 
@@ -19,12 +22,12 @@ after the move         | a REJECTING row, the file in rejected/        | finds n
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from batchbox.errors import RootOfflineError
-from batchbox.folders.inbox import Claim, ClaimOutcome, Inbox, Wanted
+from batchbox.folders.inbox import Claim, ClaimOutcome, Inbox, Listing, Wanted
 from batchbox.folders.layout import Presence
 from batchbox.formats import FileKind, breaks_off, kind_of
 from batchbox.intake.recording import Recorder
@@ -32,11 +35,10 @@ from batchbox.intake.rejecting import Rejecter
 from batchbox.logs import shown
 from batchbox.model import Lane, Now
 from batchbox.naming import claim_name, is_ignored
-from batchbox.settling import Readiness, Sample, Sighting, due, next_look, sight, unfinished
+from batchbox.settling import Readiness, Sample, Sighting, due, next_look, refused, sight, unfinished
 from batchbox.store.columns import to_ms
-from batchbox.store.holds import HoldName, HoldStore
+from batchbox.store.holds import Keeper
 from batchbox.store.intake import Backlog, IntakeStore
-from batchbox.timing import Backoff
 
 GROUP_FILES = 256
 SIGHTINGS_MAX = 20_000
@@ -76,26 +78,23 @@ class Intake:
         settings: IntakeSettings,
         *,
         store: IntakeStore,
-        holds: HoldStore,
         inbox: Inbox,
         presence: Presence,
         recorder: Recorder,
         rejecter: Rejecter,
-        backoff: Backoff,
-        chance: Callable[[], float],
+        keeper: Keeper,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._holds = holds
         self._inbox = inbox
         self._presence = presence
         self._recorder = recorder
         self._rejecter = rejecter
-        self._backoff = backoff
-        self._chance = chance
+        self._keeper = keeper
         self._sightings: dict[Lane, dict[str, Sighting]] = {}
         self._beat_at = 0.0
-        self._ignored_folders: Sequence[str] = ()
+        self._told_folders: Mapping[str, str] = {}
+        self._served_last = ""
         self._is_idle = False
 
     @property
@@ -105,31 +104,28 @@ class Intake:
 
     async def step(self, now: Now) -> float:
         """Do what is due; return the monotonic moment of the next step."""
-        if now.monotonic < self._backoff.until:
-            return self._backoff.until
+        if now.monotonic < self._keeper.until:
+            return self._keeper.until
         try:
             next_due = await self._work(now)
         except (OSError, RootOfflineError) as error:
             return await self._wait_for_root(error, now)
-        if self._backoff.is_failing:
-            self._backoff.succeed()
-            await self._holds.release(HoldName.ROOT)
+        if await self._keeper.succeed():
             log.info("root is back")
         return max(next_due, now.monotonic + STEP_SECONDS_MIN)
 
     async def _wait_for_root(self, error: OSError | RootOfflineError, now: Now) -> float:
         self._is_idle = False
         self._recorder.forget()  # what was claimed just before the failure is found by listing processing/
-        until = self._backoff.fail(now.monotonic, chance=self._chance())
-        next_attempt_at = now.wall + timedelta(seconds=until - now.monotonic)
-        await self._holds.put(HoldName.ROOT, str(error), now=now.wall, next_attempt_at=next_attempt_at)
+        next_attempt_at = await self._keeper.fail(str(error), now)
         log.warning("root cannot be worked on", extra={"why": str(error), "next_attempt_at": next_attempt_at})
-        return until
+        return self._keeper.until
 
     async def _work(self, now: Now) -> float:
         if now.monotonic >= self._beat_at:
             await self._presence.confirm()
             await self._presence.beat()
+            self._recorder.forget()  # a claim may appear late, when its rename had failed, or become readable
             self._beat_at = now.monotonic + HEARTBEAT_SECONDS
         await self._recorder.record([], now)
         await self._rejecter.put_aside(now)
@@ -139,9 +135,9 @@ class Intake:
 
     async def _scan(self, now: Now) -> float:
         listing = await self._inbox.listing(is_ignored)
-        self._tell_ignored(listing.ignored_folders)
+        self._tell_folders(listing)
         lanes = {lane: set(names) for lane, names in listing.names.items() if names}
-        self._is_idle = not lanes
+        self._is_idle = not lanes and not self._recorder.has_unread
         self._sightings = {
             lane: {name: seen for name, seen in self._sightings.get(lane, {}).items() if name in names}
             for lane, names in lanes.items()
@@ -151,17 +147,18 @@ class Intake:
         scan = _Scan(left_count=sum(map(len, lanes.values())), backlog=backlog)
         if not self._has_room(scan):
             return rescan
-        for lane in lanes:
+        for lane in _in_turn(lanes, after=self._served_last):
             await self._look(lane, listing.names[lane], scan, now)
-        self._is_idle = scan.left_count == 0
+        self._is_idle = scan.left_count == 0 and not self._recorder.has_unread
         looks = (self._next_look(seen) for sightings in self._sightings.values() for seen in sightings.values())
         return min([rescan, *looks])
 
-    def _tell_ignored(self, folders: Sequence[str]) -> None:
-        if folders != self._ignored_folders:
-            for name in folders:
-                log.warning("folder is not read: its name is taken or not UTF-8", extra={"folder": shown(name)})
-            self._ignored_folders = folders
+    def _tell_folders(self, listing: Listing) -> None:
+        folders = dict.fromkeys(listing.ignored_folders, "its name is taken or not UTF-8")
+        folders |= dict.fromkeys(listing.closed_folders, "it cannot be opened")
+        for name, why in folders.items() - self._told_folders.items():
+            log.warning("folder is not read", extra={"folder": shown(name), "why": why})
+        self._told_folders = folders
 
     def _next_look(self, sighting: Sighting) -> float:
         settings = self._settings
@@ -170,35 +167,27 @@ class Intake:
     def _due(self, sighting: Sighting) -> float:
         return due(sighting, quiet=self._settings.quiet, incomplete_after=self._settings.incomplete_after)
 
-    async def _look(self, lane: Lane, names: Sequence[str], scan: "_Scan", now: Now) -> None:
-        """Sample one lane's files, and claim those that are still."""
+    async def _look(self, lane: Lane, names: Sequence[str], scan: _Scan, now: Now) -> None:
+        """Claim those of a lane's files that are still, and sample the others whose time has come."""
         sightings = self._sightings[lane]
         room = SIGHTINGS_MAX // len(self._sightings)
-        wanted = [name for name in names if name not in sightings][: max(0, room - len(sightings))]
-        wanted += [name for name, seen in sightings.items() if self._next_look(seen) <= now.monotonic]
-        for start in range(0, len(wanted), GROUP_FILES):
-            group = wanted[start : start + GROUP_FILES]
-            samples = await self._inbox.sample(lane, group)
+        new = [name for name in names if name not in sightings][: max(0, room - len(sightings))]
+        looked_for = [name for name, seen in sightings.items() if self._next_look(seen) <= now.monotonic]
+        still = [name for name in looked_for if self._due(sightings[name]) <= now.monotonic]
+        for group in _groups(still):
+            if self._has_room(scan):
+                await self._claim(lane, group, scan, now)
+        for group in _groups(new + [name for name in looked_for if name in sightings]):
+            samples, sampled_at = await self._inbox.sample(lane, group)
             for name in group:
-                self._sight(sightings, name, samples.get(name), now)
-            still = [name for name in group if name in sightings and self._due(sightings[name]) <= now.monotonic]
-            if still and self._has_room(scan):
-                await self._claim(lane, still, scan, now)
+                _sight(sightings, name, samples.get(name), now=sampled_at)
 
-    def _sight(self, sightings: dict[str, Sighting], name: str, sample: Sample | None, now: Now) -> None:
-        if sample is None:
-            sightings.pop(name, None)
-            return
-        before = sightings.get(name)
-        readiness = before.readiness if before and before.sample == sample else _readiness(name, sample)
-        sightings[name] = sight(before, sample, readiness=readiness, now=now.monotonic)
-
-    def _has_room(self, scan: "_Scan") -> bool:
+    def _has_room(self, scan: _Scan) -> bool:
         settings, backlog = self._settings, scan.backlog
         return backlog.request_count < settings.pending_max and backlog.size_bytes < settings.pending_bytes_max
 
-    async def _claim(self, lane: Lane, names: Sequence[str], scan: "_Scan", now: Now) -> None:
-        """Claim still files and record them."""
+    async def _claim(self, lane: Lane, names: Sequence[str], scan: _Scan, now: Now) -> None:
+        """Claim files, each looked at once more, and record them; those that are still watched keep their sighting."""
         sightings = self._sightings[lane]
         files = [_wanted(name, sightings[name], now) for name in names]
         outcomes = await self._inbox.claim(lane, files)
@@ -209,16 +198,47 @@ class Intake:
             elif outcome in {ClaimOutcome.CLAIMED, ClaimOutcome.GONE}:
                 del sightings[file.name]
                 scan.left_count -= 1
+            elif outcome in {ClaimOutcome.BUSY, ClaimOutcome.UNCLEAR}:
+                _tell_refused(file.name, lane, sightings[file.name])
+                sightings[file.name] = refused(sightings[file.name])
             if outcome is ClaimOutcome.CLAIMED:
                 claims.append(Claim(lane=lane, name=file.claim_name))
+        if claims:
+            self._served_last = lane
         scan.backlog += await self._recorder.record(claims, now)
+        if {ClaimOutcome.GONE, ClaimOutcome.UNCLEAR} & set(outcomes):
+            self._recorder.forget()  # the server may have moved the file, or do so yet, whatever it said
+
+
+def _in_turn(lanes: Iterable[Lane], *, after: str) -> list[Lane]:
+    """Return the lanes, first those after the one served last: where there is little room, each has its turn."""
+    return sorted(lanes, key=lambda lane: (lane <= after, lane))
+
+
+def _groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), GROUP_FILES):
+        yield names[start : start + GROUP_FILES]
+
+
+def _sight(sightings: dict[str, Sighting], name: str, sample: Sample | None, *, now: float) -> None:
+    if sample is None:
+        sightings.pop(name, None)
+        return
+    before = sightings.get(name)
+    readiness = before.readiness if before and before.sample == sample else _readiness(name, sample)
+    sightings[name] = sight(before, sample, readiness=readiness, now=now)
+
+
+def _tell_refused(name: str, lane: Lane, sighting: Sighting) -> None:
+    if not sighting.is_refused:
+        log.warning("file cannot be taken: in use, or not ours", extra={"file": shown(name), "lane": shown(lane)})
 
 
 def _readiness(name: str, sample: Sample) -> Readiness:
     if not sample.is_regular:
         return Readiness.PLAUSIBLE
     kind = kind_of(name)
-    if kind is None or sample.size_bytes == 0 or breaks_off(FileKind.TEXT, sample.tail) is not None:
+    if kind is None or sample.size_bytes == 0 or breaks_off(FileKind.TEXT, sample.tail or b"") is not None:
         return Readiness.UNFINISHED
     return Readiness.PLAUSIBLE
 

@@ -91,7 +91,15 @@ async def _serve(
     """Run every stage until stopped; then let each finish its step, within bounds."""
     bells = Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell())
     delivery_pulse = Pulse(read_clocks)
-    stages = wire(settings, ground, api, key_hash=key_hash, bells=bells, keep_going=_progress(delivery_pulse, stop))
+    stages = wire(
+        settings,
+        ground,
+        api,
+        key_hash=key_hash,
+        bells=bells,
+        keep_going=_progress(delivery_pulse, stop),
+        clock=read_clocks,
+    )
     driven: Sequence[tuple[Stage, Bell, Pulse]] = [
         (stages.intake, bells.intake, Pulse(read_clocks)),
         (stages.dispatch, bells.dispatch, Pulse(read_clocks)),

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from batchbox.api import BatchesApi
 from batchbox.config import LaneSettings, Settings
@@ -10,15 +11,17 @@ from batchbox.delivery import Delivery, DeliverySettings
 from batchbox.dispatch import Dispatch, DispatchSettings
 from batchbox.dispatch.reconcile import Reconciler, ReconcileSettings
 from batchbox.dispatch.windows import Windows
-from batchbox.folders.inbox import Inbox
+from batchbox.folders.inbox import LANES_MAX, Inbox
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.shelves import Shelves
 from batchbox.formats import Rules
 from batchbox.intake import Intake, IntakeSettings, Recorder, RecorderSettings, Rejecter
+from batchbox.model import Now
 from batchbox.polling import Polling, PollingSettings
 from batchbox.service.ground import Ground
 from batchbox.service.signs import Bells
+from batchbox.store.holds import HoldName, Keeper
 from batchbox.timing import Backoff
 
 QUIET_SECONDS = {"local": 2.0, "network": 10.0}
@@ -43,22 +46,27 @@ def wire(
     key_hash: bytes,
     bells: Bells,
     keep_going: Callable[[], bool],
+    clock: Callable[[], Now],
 ) -> Stages:
-    """Build the stages."""
+    """Build the stages. Steps are told the time; `clock` is for what must know when exactly it did something."""
     store = ground.store
-    inbox = Inbox(ground.root, ground.instance)
+    inbox = Inbox(ground.root, ground.instance, monotonic=lambda: clock().monotonic)
     manifests = Manifests(ground.root, ground.instance)
     shelves = Shelves(ground.root, ground.instance)
     catalogue = settings.catalogue()
+    lane_of = lru_cache(maxsize=LANES_MAX)(settings.lane)  # asked for every file; what it says never changes
+    rules_of = lru_cache(maxsize=LANES_MAX)(lambda lane: _rules(settings, lane_of(lane), catalogue.cap))
 
     def backoff() -> Backoff:
         return Backoff(first=settings.retry.first, longest=settings.retry.max)
+
+    def keeper(name: HoldName) -> Keeper:
+        return Keeper(name, holds=store.holds, backoff=backoff(), chance=random.random)
 
     return Stages(
         intake=Intake(
             _intake_settings(settings, is_local=ground.is_local),
             store=store.intake,
-            holds=store.holds,
             inbox=inbox,
             presence=ground.presence,
             recorder=Recorder(
@@ -69,13 +77,14 @@ def wire(
                 ),
                 store=store.intake,
                 inbox=inbox,
-                lane=settings.lane,
-                rules=lambda lane: _rules(settings, settings.lane(lane), catalogue.cap),
+                shelves=shelves,
+                lane=lane_of,
+                rules=rules_of,
                 ring_dispatch=bells.dispatch.ring,
+                ring_delivery=bells.delivery.ring,
             ),
             rejecter=Rejecter(store=store.intake, shelves=shelves),
-            backoff=backoff(),
-            chance=random.random,
+            keeper=keeper(HoldName.ROOT),
         ),
         dispatch=Dispatch(
             DispatchSettings(
@@ -89,7 +98,7 @@ def wire(
             manifests=manifests,
             presence=ground.presence,
             api=api,
-            windows=Windows(lambda lane: settings.lane(lane).window),
+            windows=Windows(lambda lane: lane_of(lane).window),
             reconciler=Reconciler(
                 ReconcileSettings(
                     grace=settings.api.grace,
@@ -102,18 +111,17 @@ def wire(
                 api=api,
                 backoff=backoff(),
                 chance=random.random,
+                ring_polling=bells.polling.ring,
             ),
-            backoff=backoff(),
-            chance=random.random,
+            keeper=keeper(HoldName.SENDING),
             ring_polling=bells.polling.ring,
             ring_delivery=bells.delivery.ring,
         ),
         polling=Polling(
             PollingSettings(first=settings.poll.first, factor=settings.poll.factor, longest=settings.poll.max),
             store=store.polling,
-            holds=store.holds,
+            keeper=keeper(HoldName.API),
             api=api,
-            backoff=backoff(),
             chance=random.random,
             ring_delivery=bells.delivery.ring,
         ),

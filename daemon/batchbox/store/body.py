@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from batchbox.model import CustomId, Nonce
 from batchbox.naming import WIRE_STEM_CHARACTERS_MAX, wire_id
 from batchbox.store.columns import PIECES_MAX
-from batchbox.store.database import Database
+from batchbox.store.database import Database, Transaction
 
 PAGE_BYTES = 512 * 1024
 PAGE_REQUESTS = 512
@@ -113,3 +113,11 @@ class StoredBody:
         comma = b"" if member.number == 1 else b","
         wire = wire_id(member.custom_id, nonce=self._nonce, number=member.number)
         return comma + _BEFORE_ID + wire.encode() + _BEFORE_PARAMS
+
+
+async def remove_params(transaction: Transaction, request_ids: Sequence[int]) -> None:
+    """Delete the params of requests that will not be sent any more."""
+    await transaction.run_many(
+        "DELETE FROM body_pieces WHERE key BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1",
+        [(request_id, PIECES_MAX) for request_id in request_ids],
+    )

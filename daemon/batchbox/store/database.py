@@ -66,10 +66,10 @@ class Database:
                 await self._writer.execute("BEGIN IMMEDIATE")
                 try:
                     yield Transaction(self._writer)
+                    await self._writer.commit()  # a commit that fails may leave the transaction open
                 except BaseException:
                     await self._writer.rollback()
                     raise
-                await self._writer.commit()
 
     async def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return every row of one SELECT."""
@@ -89,6 +89,7 @@ async def open_database(state: Path) -> AsyncIterator[Database]:
     """
     path = state / FILE_NAME
     async with _connect(path) as writer, _connect(path) as reader:
+        await _require_sound(writer, path)
         await _migrate(writer, path)
         yield Database(writer=writer, reader=reader)
 
@@ -113,12 +114,22 @@ async def _connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
         try:
             await connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.DatabaseError as error:
-            raise ConfigurationError(
-                f"{path}: this is not a database that can be used ({error}). Restore a backup, or move the file away "
-                "and run `batchbox recover`."
-            ) from error
+            raise _unusable(path, str(error)) from error
         await connection.execute("PRAGMA synchronous = FULL")
         yield connection
+
+
+async def _require_sound(connection: aiosqlite.Connection, path: Path) -> None:
+    try:
+        rows = list(await connection.execute_fetchall("PRAGMA quick_check(1)"))
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, str(error)) from error
+    if rows[0][0] != "ok":
+        raise _unusable(path, str(rows[0][0]))
+
+
+def _unusable(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{path}: this is not a database that can be used ({why}). Restore a backup of it.")
 
 
 async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:

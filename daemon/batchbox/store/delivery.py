@@ -12,15 +12,15 @@ from datetime import datetime
 from batchbox.lifecycle import BatchEvent, RequestEvent, SourceEvent
 from batchbox.model import ApiBatchId, CustomId, ErrorType, Lane, Nonce, WireId
 from batchbox.naming import wire_id
+from batchbox.store.body import remove_params
 from batchbox.store.columns import (
-    PIECES_MAX,
     from_blob,
     from_ms,
     optional_moment,
-    to_blob,
     to_ms,
 )
 from batchbox.store.database import Database, Row, Transaction
+from batchbox.store.originals import move_away, take_targets
 from batchbox.store.transitions import move_batch, move_requests, move_sources
 
 
@@ -32,7 +32,7 @@ class EndedBatch:
     api_id: ApiBatchId
     nonce: Nonce
     lane: Lane
-    results_count: int
+    request_count: int
     short_reads: int
 
 
@@ -137,13 +137,13 @@ class DeliveryStore:
     async def ended(self) -> Sequence[EndedBatch]:
         """Return the batches whose results can be read, oldest first."""
         rows = await self._database.all(
-            "SELECT id, api_id, nonce, lane, results_count, short_reads FROM batches WHERE state = 'ended' ORDER BY id"
+            "SELECT id, api_id, nonce, lane, request_count, short_reads FROM batches WHERE state = 'ended' ORDER BY id"
         )
         return [
             EndedBatch(
-                id=id_, api_id=api_id, nonce=nonce, lane=lane, results_count=results_count, short_reads=short_reads
+                id=id_, api_id=api_id, nonce=nonce, lane=lane, request_count=request_count, short_reads=short_reads
             )
-            for id_, api_id, nonce, lane, results_count, short_reads in rows
+            for id_, api_id, nonce, lane, request_count, short_reads in rows
         ]
 
     async def undelivered(self, batch_id: int, numbers: Sequence[int]) -> dict[int, Undelivered]:
@@ -184,7 +184,7 @@ class DeliveryStore:
             await _charge(transaction, [ended.charge for ended in outcomes if ended.charge is not None])
             requeued = [ended for ended in outcomes if ended.event is RequestEvent.REQUEUE]
             finished = [ended for ended in outcomes if ended.event is not RequestEvent.REQUEUE]
-            await _requeue(transaction, requeued)
+            await _requeue(transaction, requeued, now=now)
             await _finish(transaction, finished, now=now)
 
     async def count_short_read(self, batch_id: int) -> None:
@@ -246,17 +246,12 @@ class DeliveryStore:
     async def take_targets(self, targets: Iterable[tuple[int, str]]) -> None:
         """Record the names that originals will have in done/."""
         async with self._database.transaction() as transaction:
-            await transaction.run_many(
-                "UPDATE sources SET target = ? WHERE id = ?", [(to_blob(name), id_) for id_, name in targets]
-            )
+            await take_targets(transaction, targets)
 
     async def archive(self, source_ids: Sequence[int], *, now: datetime) -> None:
         """Record that the originals have left processing/."""
         async with self._database.transaction() as transaction:
-            await transaction.run_many(
-                "UPDATE sources SET settled_at = ? WHERE id = ?", [(to_ms(now), id_) for id_ in source_ids]
-            )
-            await move_sources(transaction, source_ids, SourceEvent.ARCHIVE)
+            await move_away(transaction, source_ids, SourceEvent.ARCHIVE, now=now)
 
     async def kept_since(self, before: datetime, *, limit: int) -> Sequence[KeptOriginal]:
         """Return originals that have been in done/ since before the moment."""
@@ -336,10 +331,11 @@ async def _charge(transaction: Transaction, charges: Sequence[Charge]) -> None:
     )  # fmt: skip
 
 
-async def _requeue(transaction: Transaction, requeued: Sequence[Ended]) -> None:
+async def _requeue(transaction: Transaction, requeued: Sequence[Ended], *, now: datetime) -> None:
     await transaction.run_many(
-        "UPDATE requests SET attempts = attempts + ?, batch_id = NULL WHERE id = ? AND state = 'batched'",
-        [(int(ended.counts_as_attempt), ended.request_id) for ended in requeued],
+        "UPDATE requests SET attempts = attempts + ?, batch_id = NULL, waiting_since = ? "
+        "WHERE id = ? AND state = 'batched'",
+        [(int(ended.counts_as_attempt), to_ms(now), ended.request_id) for ended in requeued],
     )
     await move_requests(transaction, [ended.request_id for ended in requeued], RequestEvent.REQUEUE)
 
@@ -361,10 +357,7 @@ async def _finish(transaction: Transaction, finished: Sequence[Ended], *, now: d
         if moved != len(request_ids):
             raise AssertionError(f"{len(request_ids) - moved} requests had ended before")
     answered = [ended.request_id for ended in finished if ended.event is RequestEvent.ANSWER]
-    await transaction.run_many(
-        "DELETE FROM body_pieces WHERE key BETWEEN ?1 * ?2 AND ?1 * ?2 + ?2 - 1",
-        [(request_id, PIECES_MAX) for request_id in answered],
-    )
+    await remove_params(transaction, answered)
     await _settle_sources(transaction, [ended.request_id for ended in finished])
 
 
@@ -374,7 +367,7 @@ async def _settle_sources(transaction: Transaction, request_ids: Sequence[int]) 
         "UPDATE sources SET open_count = open_count - ended.requests FROM ("
         "SELECT source_id, count(*) AS requests FROM attachments "
         "WHERE request_id IN (SELECT value FROM json_each(?)) GROUP BY source_id) AS ended "
-        "WHERE sources.id = ended.source_id",
+        "WHERE sources.id = ended.source_id AND sources.state = 'open'",  # one that is being read counts at its end
         (ids,),
     )
     rows = await transaction.all(

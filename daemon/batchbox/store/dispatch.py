@@ -24,6 +24,7 @@ class Window:
     size_bytes: int
     """What they will take in a create call's body, at most."""
     oldest_at: datetime
+    """Since when one of them has been waiting; being sent anew begins a new wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class DispatchStore:
     async def windows(self) -> list[Window]:
         """Return every window that has a request in it."""
         rows = await self._database.all(
-            "SELECT lane, betas, count(*), sum(size_bytes + ?), min(accepted_at) FROM requests "
+            "SELECT lane, betas, count(*), sum(size_bytes + ?), min(waiting_since) FROM requests "
             "WHERE state = 'waiting' GROUP BY lane, betas ORDER BY lane, betas",
             (REQUEST_OVERHEAD_BYTES,),
         )
@@ -166,7 +167,10 @@ class DispatchStore:
         ]
 
     async def accept(self, batch_id: int, nonce: Nonce, batch: BatchInfo, *, api_request_id: str | None) -> bool:
-        """Record that the API has the batch: by its answer, or found again. Return False if that was known."""
+        """Record that the API has the batch: by its answer, or found again. Return False if it has it already.
+
+        A later sending of the same batch that is still in doubt becomes a *twin*: it may exist as well.
+        """
         async with self._database.transaction() as transaction:
             moved = await move_batch(transaction, batch_id, BatchEvent.ACCEPT)
             if moved:
@@ -178,6 +182,10 @@ class DispatchStore:
                     "UPDATE sendings SET outcome = 'accepted', api_request_id = ? WHERE nonce = ?",
                     (api_request_id, nonce),
                 )
+                await transaction.run(
+                    "UPDATE sendings SET outcome = 'twin' WHERE batch_id = ? AND outcome = 'open'", (batch_id,)
+                )
+            await transaction.run("UPDATE candidates SET verdict = 'ours' WHERE api_id = ?", (batch.id,))
         return moved
 
     async def withdraw(self, batch_id: int, nonce: Nonce) -> None:
@@ -299,4 +307,4 @@ async def _refuse(transaction: Transaction, batch_id: int, nonce: Nonce) -> tupl
 
 
 async def _end_sending(transaction: Transaction, nonce: Nonce, outcome: str) -> None:
-    await transaction.run("UPDATE sendings SET outcome = ? WHERE nonce = ?", (outcome, nonce))
+    await transaction.run("UPDATE sendings SET outcome = ? WHERE nonce = ? AND outcome = 'open'", (outcome, nonce))

@@ -1,12 +1,17 @@
-"""Why something waits that is not the files' fault: written by whoever finds out, read by dispatch and by people."""
+"""Why something waits that is not the files' fault: written by whoever finds out, read by dispatch and by people.
 
-from collections.abc import Sequence
+A hold outlives the process that wrote it, so whoever keeps one releases it at the first success of each process too.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from batchbox.model import Now
 from batchbox.store.columns import from_ms, optional_moment, optional_ms, to_ms
 from batchbox.store.database import Database
+from batchbox.timing import Backoff
 
 
 class HoldName(StrEnum):
@@ -15,9 +20,9 @@ class HoldName(StrEnum):
     SENDING = "sending"
     """No batch is POSTed. Written by dispatch; delivery writes it for a credit message in a result."""
     ROOT = "root"
-    """The root is offline: nothing is read, written or sent."""
+    """The root is offline: nothing is read, written or sent. Written by intake."""
     API = "api"
-    """Polls or results fail. Written by polling and delivery."""
+    """Polls fail. Written by polling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,7 @@ class Hold:
     reason: str
     since_at: datetime
     next_attempt_at: datetime | None
+    """None: it is news that nobody has begun to wait out."""
 
 
 class HoldStore:
@@ -62,7 +68,46 @@ class HoldStore:
                 (name, reason, to_ms(now), optional_ms(next_attempt_at)),
             )
 
-    async def release(self, name: HoldName) -> None:
-        """Hold no longer."""
+    async def release(self, name: HoldName) -> bool:
+        """Hold no longer, unless there is news that nobody has begun to wait out; return whether anything was held."""
         async with self._database.transaction() as transaction:
-            await transaction.run("DELETE FROM holds WHERE name = ?", (name,))
+            count = await transaction.run("DELETE FROM holds WHERE name = ? AND next_attempt_at IS NOT NULL", (name,))
+        return count > 0
+
+
+class Keeper:
+    """Keeps one hold for the stage that tries again and again: each failure prolongs it, a success releases it."""
+
+    def __init__(self, name: HoldName, *, holds: HoldStore, backoff: Backoff, chance: Callable[[], float]) -> None:
+        self._name = name
+        self._holds = holds
+        self._backoff = backoff
+        self._chance = chance
+        self._may_be_held = True  # by an earlier process, until the first success of this one
+
+    @property
+    def until(self) -> float:
+        """The monotonic moment before which nothing is tried; 0 if nothing failed."""
+        return self._backoff.until
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last try failed."""
+        return self._backoff.is_failing
+
+    async def fail(self, reason: str, now: Now, *, at_least: float = 0.0) -> datetime:
+        """Hold, for at least so many seconds and longer with every failure in a row; return when to try again."""
+        until = self._backoff.fail(now.monotonic, chance=self._chance(), at_least=at_least)
+        next_attempt_at = now.wall + timedelta(seconds=until - now.monotonic)
+        self._may_be_held = True
+        await self._holds.put(self._name, reason, now=now.wall, next_attempt_at=next_attempt_at)
+        return next_attempt_at
+
+    async def succeed(self) -> bool:
+        """Hold no longer; return whether anything was held."""
+        self._backoff.succeed()
+        if not self._may_be_held:
+            return False
+        was_held = await self._holds.release(self._name)
+        self._may_be_held = False
+        return was_held

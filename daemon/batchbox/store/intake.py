@@ -2,27 +2,37 @@
 
 A small file is recorded whole in one transaction with others. A long one is recorded in parts: its source stays
 READING and its requests INCOMING, invisible to dispatch, until the last part; a crash in between leaves a READING
-source, which `forget` removes so that the file is read again from the start.
+source, which `forget_unfinished` removes so that the file is read again from the start.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from batchbox.lifecycle import RequestEvent, SourceEvent
-from batchbox.model import CustomId, Lane, RejectReason, RequestState, SourceState
-from batchbox.naming import numbered
+from batchbox.model import OPEN_REQUEST_STATES, CustomId, Lane, RejectReason, RequestState, SourceState
+from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered
+from batchbox.store.body import remove_params
 from batchbox.store.columns import PIECES_MAX, from_blob, from_ms, to_blob, to_ms
-from batchbox.store.database import Database, Parameters, Transaction
-from batchbox.store.transitions import move_requests, move_sources
+from batchbox.store.database import Database, Parameters, Row, Transaction
+from batchbox.store.originals import move_away, take_targets
+from batchbox.store.transitions import move_requests_of, move_sources
 
 PIECE_BYTES = 256 * 1024
 
+LOOK_UP_CLAIMS = 500
+"""So many claims are looked up with one statement; their names may be no text, which rules JSON out."""
+
 SUFFIXES_MAX = 10_000
 """How many open requests may share one derived id before a further one is refused."""
+
+FORGET_REQUESTS = 10_000
+"""So many requests of a long file are removed in one transaction; others write in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +87,17 @@ class RejectedSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndedClaim:
+    """A file that is recorded as done or rejected, by its name in processing/."""
+
+    lane: Lane
+    name: str
+    state: SourceState
+    target: str | None
+    """Its name in done/ or rejected/; None: nobody keeps it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """How much waits for a batch."""
 
@@ -104,8 +125,8 @@ class _Open:
 
     id: int
     digest: bytes
-    incoming: bool
-    """It belongs to the very file that is being read: only one long file is read at a time."""
+    is_attached: bool
+    """The long file that is being read has asked for it in an earlier part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +140,15 @@ class _Resolved:
     """The open request that it is a double drop of."""
 
 
-_OPEN_STATES = (
-    "('incoming', 'waiting', 'batched', 'failing')"  # spelled as in the index requests_open, which needs that
+_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
+"""Spelled as in the index requests_open, which is used for nothing else."""
+
+_IN_RANGE = (
+    "SELECT r.id, r.lane, r.custom_id, r.digest, "  # noqa: S608 - our own constant
+    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2) "
+    "FROM json_each(?1) AS wanted CROSS JOIN requests AS r ON r.lane = wanted.value ->> 0 "
+    "AND r.custom_id BETWEEN wanted.value ->> 1 AND wanted.value ->> 2 "
+    f"AND length(r.custom_id) <= wanted.value ->> 3 AND r.{_OPEN}"
 )
 
 
@@ -130,11 +158,24 @@ class IntakeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def unrecorded(self, claims: Sequence[tuple[Lane, str]]) -> list[tuple[Lane, str]]:
-        """Return those claims (lane, name in processing/) that no unfinished row knows, in the order given."""
-        rows = await self._database.all("SELECT lane, claim FROM sources WHERE state NOT IN ('done', 'rejected')")
-        known = {(lane, claim) for lane, claim in rows}
-        return [(lane, claim) for lane, claim in claims if (lane, to_blob(claim)) not in known]
+    async def unrecorded(self, claims: Sequence[tuple[Lane, str]]) -> tuple[list[tuple[Lane, str]], list[EndedClaim]]:
+        """Return those claims (lane, name in processing/) that no row knows, in the order given, and those that ended.
+
+        The latter should not be in processing/ any more; the others are where their row says.
+        """
+        known: set[tuple[Lane, str]] = set()
+        ended: list[EndedClaim] = []
+        for start in range(0, len(claims), LOOK_UP_CLAIMS):
+            group = claims[start : start + LOOK_UP_CLAIMS]
+            rows = await self._database.all(
+                "SELECT s.lane, s.claim, s.state, s.target FROM (VALUES "  # noqa: S608 - nothing but question marks
+                f"{', '.join(['(?, ?)'] * len(group))}) AS wanted "
+                "CROSS JOIN sources AS s ON s.lane = wanted.column1 AND s.claim = wanted.column2",
+                [value for lane, claim in group for value in (lane, to_blob(claim))],
+            )
+            known.update((lane, from_blob(claim)) for lane, claim, _, _ in rows)
+            ended += [_ended_claim(row) for row in rows if row[2] in {SourceState.DONE, SourceState.REJECTED}]
+        return [claim for claim in claims if claim not in known], ended
 
     async def backlog(self) -> Backlog:
         """Return what waits for a batch."""
@@ -155,7 +196,7 @@ class IntakeStore:
         async with self._database.transaction() as transaction:
             writer = _Writer(transaction, now=now)
             await writer.look_up(
-                [(source.lane, request.custom_id) for source, requests in files for request in _listed(requests)]
+                [(source.lane, request) for source, requests in files for request in _listed(requests)]
             )
             outcomes = [await writer.add_file(source, requests) for source, requests in files]
             await writer.write()
@@ -172,28 +213,31 @@ class IntakeStore:
     async def add_part(self, source_id: int, lane: Lane, requests: Sequence[NewRequest], *, now: datetime) -> None:
         """Record the next requests of a long file. Raises DuplicateIdError, and then records none of them."""
         async with self._database.transaction() as transaction:
-            writer = _Writer(transaction, now=now)
-            await writer.look_up([(lane, request.custom_id) for request in requests])
+            writer = _Writer(transaction, now=now, source_id=source_id)
+            await writer.look_up([(lane, request) for request in requests])
             await writer.add_requests(source_id, lane, requests)
             await writer.write()
 
-    async def finish(self, source_id: int, *, sha256: bytes, size_bytes: int) -> None:
-        """Let a long file's requests be sent."""
+    async def finish(self, source_id: int, *, sha256: bytes, size_bytes: int) -> bool:
+        """Let a long file's requests be sent; return whether all have ended meanwhile, so that it has settled."""
         async with self._database.transaction() as transaction:
-            rows = await transaction.all(
-                "SELECT request_id FROM attachments WHERE source_id = ? ORDER BY request_id", (source_id,)
-            )
-            await move_requests(transaction, [request_id for (request_id,) in rows], RequestEvent.ADMIT)
+            await move_requests_of(transaction, source_id, RequestEvent.ADMIT)
             await transaction.run(
-                "UPDATE sources SET open_count = ?, sha256 = ?, size_bytes = ? WHERE id = ?",
-                (len(rows), sha256, size_bytes, source_id),
+                "UPDATE sources SET sha256 = ?1, size_bytes = ?2, open_count = (SELECT count(*) FROM attachments "  # noqa: S608 - our own constant
+                f"JOIN requests ON id = request_id WHERE source_id = ?3 AND {_OPEN}) WHERE id = ?3",
+                (sha256, size_bytes, source_id),
             )
             await move_sources(transaction, [source_id], SourceEvent.RECORD)
+            row = await transaction.one("SELECT open_count = 0 FROM sources WHERE id = ?", (source_id,))
+            has_settled = bool(row and row[0])
+            if has_settled:
+                await move_sources(transaction, [source_id], SourceEvent.SETTLE)
+        return has_settled
 
     async def reject(self, source_id: int, rejection: Rejection, *, now: datetime) -> None:
         """Give up a long file: remove what was recorded of it, and set it on its way to rejected/."""
+        await self._remove_requests(source_id)
         async with self._database.transaction() as transaction:
-            await _remove_incoming(transaction, source_id)
             await transaction.run(
                 "UPDATE sources SET reason = ?, detail = ?, what_to_do = ?, rejected_at = ? WHERE id = ?",
                 (rejection.reason, rejection.detail, rejection.what_to_do, to_ms(now), source_id),
@@ -203,8 +247,8 @@ class IntakeStore:
     async def forget_unfinished(self) -> None:
         """Remove what was recorded of long files whose reading had no end, so that they are read again."""
         for (source_id,) in await self._database.all("SELECT id FROM sources WHERE state = 'reading'"):
+            await self._remove_requests(source_id)
             async with self._database.transaction() as transaction:
-                await _remove_incoming(transaction, source_id)
                 await transaction.run("DELETE FROM sources WHERE id = ?", (source_id,))
 
     async def rejected(self, *, limit: int) -> list[RejectedSource]:
@@ -229,35 +273,58 @@ class IntakeStore:
         ]
 
     async def take_targets(self, targets: Iterable[tuple[int, str]]) -> None:
-        """Record the names that files will have in rejected/ or done/."""
+        """Record the names that files will have in rejected/."""
         async with self._database.transaction() as transaction:
-            await transaction.run_many(
-                "UPDATE sources SET target = ? WHERE id = ?", [(to_blob(name), id_) for id_, name in targets]
-            )
+            await take_targets(transaction, targets)
 
     async def put_aside(self, source_ids: Sequence[int], *, now: datetime) -> None:
         """Record that the files are in rejected/."""
         async with self._database.transaction() as transaction:
-            await transaction.run_many(
-                "UPDATE sources SET settled_at = ? WHERE id = ?", [(to_ms(now), id_) for id_ in source_ids]
-            )
-            await move_sources(transaction, source_ids, SourceEvent.PUT_ASIDE)
+            await move_away(transaction, source_ids, SourceEvent.PUT_ASIDE, now=now)
+
+    async def _remove_requests(self, source_id: int) -> None:
+        """Remove a READING file's requests, a slice at a time: a crash in between leaves a READING file with fewer."""
+        is_left = True
+        while is_left:
+            async with self._database.transaction() as transaction:
+                is_left = await _remove_some_requests(transaction, source_id)
+
+
+def _ended_claim(row: Row) -> EndedClaim:
+    lane, claim, state, target = row
+    return EndedClaim(
+        lane=lane,
+        name=from_blob(claim),
+        state=SourceState(state),
+        target=None if target is None else from_blob(target),
+    )
 
 
 def _listed(requests: Sequence[NewRequest] | Rejection) -> Sequence[NewRequest]:
     return () if isinstance(requests, Rejection) else requests
 
 
-async def _remove_incoming(transaction: Transaction, source_id: int) -> None:
-    incoming = (
-        "SELECT request_id FROM attachments JOIN requests ON id = request_id WHERE source_id = ? AND state = 'incoming'"
+async def _remove_some_requests(transaction: Transaction, source_id: int) -> bool:
+    rows = await transaction.all(
+        "SELECT request_id, state = 'incoming' FROM attachments JOIN requests ON id = request_id "
+        "WHERE source_id = ? LIMIT ?",
+        (source_id, FORGET_REQUESTS),
     )
-    await transaction.run(
-        f"DELETE FROM body_pieces WHERE key / {PIECES_MAX} IN ({incoming})",  # noqa: S608 - our own constants
-        (source_id,),
+    own = [request_id for request_id, is_incoming in rows if is_incoming]  # the file only shares the others
+    await remove_params(transaction, own)
+    await transaction.run_many("DELETE FROM requests WHERE id = ?", [(request_id,) for request_id in own])
+    await transaction.run_many(
+        "DELETE FROM attachments WHERE request_id = ? AND source_id = ?",
+        [(request_id, source_id) for request_id, _ in rows],
     )
-    await transaction.run(f"DELETE FROM requests WHERE id IN ({incoming})", (source_id,))  # noqa: S608 - as above
-    await transaction.run("DELETE FROM attachments WHERE source_id = ?", (source_id,))
+    return len(rows) == FORGET_REQUESTS
+
+
+def _numbers_of(custom_id: CustomId) -> tuple[str, str, int]:
+    """Return a range of ids that has every numbered form of this one, and how long those are at most."""
+    forms = [numbered(custom_id, number) for number in (2, 10, 100, SUFFIXES_MAX - 1)]  # one of every length
+    beginning = os.path.commonprefix(forms)  # noqa: RUF071 - of strings, not of paths
+    return beginning, f"{beginning}~", len(forms[-1])  # `~` sorts behind whatever an id may have
 
 
 def _digest(request: NewRequest) -> bytes:
@@ -267,26 +334,36 @@ def _digest(request: NewRequest) -> bytes:
 class _Writer:
     """Gathers the rows of one transaction, resolving ids against what is open, and writes them table by table."""
 
-    def __init__(self, transaction: Transaction, *, now: datetime) -> None:
+    def __init__(self, transaction: Transaction, *, now: datetime, source_id: int | None = None) -> None:
         self._transaction = transaction
         self._now_ms = to_ms(now)
+        self._source_id = source_id  # of the long file whose next part this is
         self._open: dict[tuple[Lane, CustomId], _Open] = {}
+        self._numbered: set[tuple[Lane, CustomId]] = set()  # ids of which every number that is open was looked up
         self._next_ids: dict[str, int] = {}
         self._sources: list[Parameters] = []
         self._requests: list[Parameters] = []
         self._attachments: list[Parameters] = []
         self._pieces: list[Parameters] = []
 
-    async def look_up(self, wanted: Sequence[tuple[Lane, CustomId]]) -> None:
-        """Learn which of the ids are open, in one statement."""
-        rows = await self._transaction.all(
-            "SELECT r.id, r.lane, r.custom_id, r.digest, r.state = 'incoming' "  # noqa: S608 - our own constant
-            "FROM json_each(?) AS wanted CROSS JOIN requests AS r "
-            f"ON r.lane = wanted.value ->> 0 AND r.custom_id = wanted.value ->> 1 AND r.state IN {_OPEN_STATES}",
-            (json.dumps(wanted),),
+    async def look_up(self, wanted: Sequence[tuple[Lane, NewRequest]]) -> None:
+        """Learn which of the ids are open and, where a derived one is, which of its numbers are."""
+        await self._look_up_ranges(
+            [(lane, request.custom_id, request.custom_id, CUSTOM_ID_CHARACTERS_MAX) for lane, request in wanted]
         )
-        for id_, lane, custom_id, digest, incoming in rows:
-            self._open[lane, custom_id] = _Open(id_, digest, bool(incoming))
+        derived = {(lane, request.custom_id) for lane, request in wanted if not request.explicit}
+        await self._look_up_numbers(derived & self._open.keys())
+
+    async def _look_up_numbers(self, ids: AbstractSet[tuple[Lane, CustomId]]) -> None:
+        unknown = ids - self._numbered
+        if unknown:
+            await self._look_up_ranges([(lane, *_numbers_of(custom_id)) for lane, custom_id in unknown])
+            self._numbered |= unknown
+
+    async def _look_up_ranges(self, ranges: Sequence[tuple[Lane, str, str, int]]) -> None:
+        rows = await self._transaction.all(_IN_RANGE, (json.dumps(ranges), self._source_id))
+        for id_, lane, custom_id, digest, is_attached in rows:
+            self._open[lane, custom_id] = _Open(id_, digest, bool(is_attached))
 
     async def add_file(self, source: NewSource, requests: Sequence[NewRequest] | Rejection) -> Rejection | None:
         """Add a file with its requests, or with the rejection that it came with or that its ids bring."""
@@ -331,7 +408,7 @@ class _Writer:
         )
         await self._transaction.run_many(
             "INSERT INTO requests (id, state, lane, custom_id, digest, betas, model, max_tokens, extension, "
-            "max_attempts, size_bytes, accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "max_attempts, size_bytes, accepted_at, waiting_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._requests,
         )
         await self._transaction.run_many(
@@ -353,15 +430,16 @@ class _Writer:
         custom_id = request.custom_id
         for suffix in range(2, SUFFIXES_MAX):
             existing = self._open.get((lane, custom_id))
-            in_file = custom_id in here or (existing is not None and existing.incoming)
+            in_file = custom_id in here or (existing is not None and existing.is_attached)
             if existing is None and not in_file:
                 return _Resolved(request, custom_id, digest, attach_to=None)
             if existing is not None and not in_file and existing.digest == digest:
                 return _Resolved(request, custom_id, digest, attach_to=existing.id)
             if request.explicit:
                 raise DuplicateIdError(request, in_file=in_file)
+            if custom_id == request.custom_id:
+                await self._look_up_numbers({(lane, custom_id)})
             custom_id = numbered(request.custom_id, suffix)
-            await self.look_up([(lane, custom_id)])
         raise DuplicateIdError(request, in_file=False)
 
     async def _add_resolved(
@@ -379,12 +457,12 @@ class _Writer:
         self._requests.append(
             (
                 id_, state, lane, one.custom_id, one.digest, new.betas, new.model, new.max_tokens,
-                new.extension, new.max_attempts, len(new.params), self._now_ms,
+                new.extension, new.max_attempts, len(new.params), self._now_ms, self._now_ms,
             )
         )  # fmt: skip
         for piece, start in enumerate(range(0, len(new.params), PIECE_BYTES)):
             self._pieces.append((id_ * PIECES_MAX + piece, new.params[start : start + PIECE_BYTES]))
-        self._open[lane, one.custom_id] = _Open(id_, one.digest, state is RequestState.INCOMING)
+        self._open[lane, one.custom_id] = _Open(id_, one.digest, is_attached=False)
         return id_
 
     async def _new_id(self, table: Literal["sources", "requests"]) -> int:

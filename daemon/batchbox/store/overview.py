@@ -69,7 +69,7 @@ class OverviewStore:
             "SELECT b.id, b.state, b.lane, b.request_count, b.sealed_at, b.api_id, s.nonce, s.intended_at, "
             "b.expires_at FROM batches AS b LEFT JOIN sendings AS s ON s.nonce = (SELECT nonce FROM sendings "
             "WHERE batch_id = b.id ORDER BY intended_at DESC LIMIT 1) "
-            "WHERE b.state NOT IN ('closed', 'refused') ORDER BY b.id"
+            "WHERE b.state IN ('sealed', 'submitting', 'in_progress', 'ended', 'lost') ORDER BY b.id"
         )
         return [
             BatchOverview(
@@ -93,9 +93,10 @@ class OverviewStore:
 
     async def has_open_work(self) -> bool:
         """Say whether anything would still move by itself: a file on its way, or a request that is not lost."""
-        row = await self._database.one(
+        row = await self._database.one(  # an INCOMING request is one of a READING file
             "SELECT EXISTS (SELECT 1 FROM sources WHERE state IN ('reading', 'settled', 'rejecting')) "
-            "OR EXISTS (SELECT 1 FROM requests WHERE state IN ('incoming', 'waiting', 'failing')) "
+            "OR EXISTS (SELECT 1 FROM requests WHERE state = 'waiting') "
+            "OR EXISTS (SELECT 1 FROM requests WHERE state = 'failing') "
             "OR EXISTS (SELECT 1 FROM batches WHERE state IN ('sealed', 'submitting', 'in_progress', 'ended'))"
         )
         return bool(row and row[0])

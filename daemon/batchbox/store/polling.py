@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from batchbox.api import BatchInfo
 from batchbox.lifecycle import BatchEvent
 from batchbox.model import ApiBatchId
-from batchbox.store.columns import from_ms, optional_ms
+from batchbox.store.columns import optional_ms
 from batchbox.store.database import Database
 from batchbox.store.transitions import move_batch
 
@@ -18,8 +17,6 @@ class PolledBatch:
 
     id: int
     api_id: ApiBatchId
-    request_count: int
-    expires_at: datetime
     is_lost: bool
     """The API said that it does not know it; a later poll may find it again."""
 
@@ -33,15 +30,9 @@ class PollingStore:
     async def in_progress(self) -> Sequence[PolledBatch]:
         """Return the batches to ask about, oldest first."""
         rows = await self._database.all(
-            "SELECT id, api_id, request_count, expires_at, state = 'lost' FROM batches "
-            "WHERE state IN ('in_progress', 'lost') ORDER BY id"
+            "SELECT id, api_id, state = 'lost' FROM batches WHERE state IN ('in_progress', 'lost') ORDER BY id"
         )
-        return [
-            PolledBatch(
-                id=id_, api_id=api_id, request_count=count, expires_at=from_ms(expires_at), is_lost=bool(is_lost)
-            )
-            for id_, api_id, count, expires_at, is_lost in rows
-        ]
+        return [PolledBatch(id=id_, api_id=api_id, is_lost=bool(is_lost)) for id_, api_id, is_lost in rows]
 
     async def find(self, batch_id: int) -> None:
         """Record that the API knows a lost batch after all."""

@@ -30,7 +30,8 @@ CREATE TABLE sources (
     settled_at  INTEGER,
     UNIQUE (lane, claim)
 ) STRICT;
-CREATE INDEX sources_unfinished ON sources (state, id) WHERE state NOT IN ('done', 'rejected');
+CREATE INDEX sources_by_state ON sources (state, id);
+CREATE INDEX sources_judged ON sources (rejected_at) WHERE rejected_at IS NOT NULL;
 CREATE INDEX sources_kept ON sources (settled_at) WHERE state = 'done' AND target IS NOT NULL;
 
 CREATE TABLE requests (
@@ -46,6 +47,7 @@ CREATE TABLE requests (
     max_attempts INTEGER NOT NULL,
     size_bytes   INTEGER NOT NULL,           -- of the serialised params
     accepted_at  INTEGER NOT NULL,
+    waiting_since INTEGER,                   -- for a batch: since it was accepted, or requeued
     attempts     INTEGER NOT NULL DEFAULT 0, -- tries that failed and count
     batch_id     INTEGER,
     stem         TEXT,                       -- its name in the outbox, taken before the first rename
@@ -55,7 +57,7 @@ CREATE TABLE requests (
 ) STRICT;
 CREATE UNIQUE INDEX requests_open ON requests (lane, custom_id)
     WHERE state IN ('incoming', 'waiting', 'batched', 'failing');
-CREATE INDEX requests_waiting ON requests (lane, betas, id, size_bytes, accepted_at) WHERE state = 'waiting';
+CREATE INDEX requests_waiting ON requests (lane, betas, id, size_bytes, waiting_since) WHERE state = 'waiting';
 CREATE INDEX requests_failing ON requests (id) WHERE state = 'failing';
 CREATE INDEX requests_ended ON requests (ended_at) WHERE ended_at IS NOT NULL;
 CREATE UNIQUE INDEX requests_stem ON requests (lane, stem COLLATE NOCASE)
@@ -91,7 +93,7 @@ CREATE TABLE batches (
     results_count INTEGER,                   -- lines that the results must have
     short_reads   INTEGER NOT NULL DEFAULT 0 -- complete reads of the results that had too few lines
 ) STRICT;
-CREATE INDEX batches_unfinished ON batches (state, id) WHERE state NOT IN ('closed', 'refused');
+CREATE INDEX batches_by_state ON batches (state, id);
 
 -- Who is in a batch, under which number. Never changed, so that a wire id can be understood for ever.
 CREATE TABLE members (
@@ -106,7 +108,7 @@ CREATE INDEX members_by_request ON members (request_id);
 CREATE TABLE sendings (
     nonce             TEXT    PRIMARY KEY,
     batch_id          INTEGER NOT NULL,
-    outcome           TEXT    NOT NULL,      -- open, accepted, refused, withdrawn
+    outcome           TEXT    NOT NULL,      -- open, accepted, refused, withdrawn, twin
     mark              INTEGER,               -- created_at of the newest batch in the list just before
     base_url          TEXT    NOT NULL,
     key_hash          BLOB    NOT NULL,
@@ -121,9 +123,10 @@ CREATE INDEX sendings_by_batch ON sendings (batch_id);
 CREATE TABLE candidates (
     nonce   TEXT NOT NULL,
     api_id  TEXT NOT NULL,
-    verdict TEXT NOT NULL,                   -- open, foreign
+    verdict TEXT NOT NULL,                   -- open, foreign, ours
     PRIMARY KEY (nonce, api_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX candidates_by_api_id ON candidates (api_id);
 
 -- What was paid, once per wire id.
 CREATE TABLE charges (

@@ -1,6 +1,5 @@
 """The state folder on the local disk: made private, locked by one process, with this instance's name in it."""
 
-import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -39,16 +38,19 @@ def locked(state: Path) -> Iterator[None]:
             "batchbox."
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, state)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, state: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        if error.errno not in {errno.EAGAIN, errno.EACCES}:
-            raise
         raise StateLockedError(
             f"{state}: another batchbox is running with this state folder. Stop it first."
         ) from error
-    finally:
-        os.close(descriptor)
 
 
 def instance_in(state: Path, make: Callable[[], Instance]) -> Instance:

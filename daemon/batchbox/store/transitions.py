@@ -24,24 +24,29 @@ S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)
 
 
-def _statements(table: str, transitions: Mapping[tuple[S, E], S]) -> dict[E, str]:
+_LISTED = "SELECT value FROM json_each(?)"
+_ASKED_FOR = "SELECT request_id FROM attachments WHERE source_id = ?"
+
+
+def _statements(table: str, transitions: Mapping[tuple[S, E], S], chosen: str = _LISTED) -> dict[E, str]:
     by_event: dict[E, list[tuple[S, S]]] = {}
     for (before, event), after in transitions.items():
         by_event.setdefault(event, []).append((before, after))
-    return {event: _statement(table, pairs) for event, pairs in by_event.items()}
+    return {event: _statement(table, pairs, chosen) for event, pairs in by_event.items()}
 
 
-def _statement(table: str, pairs: Sequence[tuple[S, S]]) -> str:
+def _statement(table: str, pairs: Sequence[tuple[S, S]], chosen: str) -> str:
     cases = " ".join(f"WHEN '{before}' THEN '{after}'" for before, after in pairs)
     befores = ", ".join(f"'{before}'" for before, _ in pairs)
     return (
         f"UPDATE {table} SET state = CASE state {cases} END "  # noqa: S608 - made of our own constants alone
-        f"WHERE id IN (SELECT value FROM json_each(?)) AND state IN ({befores})"
+        f"WHERE id IN ({chosen}) AND state IN ({befores})"
     )
 
 
 _BATCHES = _statements("batches", BATCH_TRANSITIONS)
 _REQUESTS = _statements("requests", REQUEST_TRANSITIONS)
+_REQUESTS_OF = _statements("requests", REQUEST_TRANSITIONS, _ASKED_FOR)
 _SOURCES = _statements("sources", SOURCE_TRANSITIONS)
 
 
@@ -53,6 +58,11 @@ async def move_batch(transaction: Transaction, batch_id: int, event: BatchEvent)
 async def move_requests(transaction: Transaction, request_ids: Sequence[int], event: RequestEvent) -> int:
     """Apply the event to the requests; return how many moved."""
     return await transaction.run(_REQUESTS[event], (json.dumps(request_ids),))
+
+
+async def move_requests_of(transaction: Transaction, source_id: int, event: RequestEvent) -> int:
+    """Apply the event to every request that the file asks for, which may be a million; return how many moved."""
+    return await transaction.run(_REQUESTS_OF[event], (source_id,))
 
 
 async def move_sources(transaction: Transaction, source_ids: Sequence[int], event: SourceEvent) -> int:

@@ -1,0 +1,1 @@
+"""The adapters for the shared root, on real folders."""

@@ -1,0 +1,266 @@
+"""How SQLite goes about the statements that run all the time: by an index, however long the history is."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from batchbox.api import BatchInfo
+from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, Nonce
+from batchbox.store import Store, assemble
+from batchbox.store.body import StoredBody
+from batchbox.store.database import Database, Parameters, Row, Transaction, open_database
+from batchbox.store.delivery import Charge
+from batchbox.store.intake import Rejection
+
+from .rows import NOW, batch_info, outcome, read_body, record, request, seal, send, sending, source
+from .test_long_files import REJECTION, add, begin, finish
+
+BOUNDED = re.compile(r"VIRTUAL TABLE|CONSTANT ROW|SCAN (ended|holds|wanted)$|INDEX requests_(waiting|failing)\b")
+"""What may be read from end to end: arguments, the three holds, and indexes of only what waits to be dealt with."""
+
+
+@dataclass(slots=True)
+class Statements:
+    """What was run, with the parameters of the first time."""
+
+    seen: dict[str, Parameters] = field(default_factory=dict)
+    run_count: int = 0
+
+    def note(self, sql: str, parameters: Parameters) -> None:
+        """Remember a statement."""
+        self.seen.setdefault(sql, parameters)
+        self.run_count += 1
+
+
+class WatchedTransaction(Transaction):
+    """A real transaction, whose statements are remembered."""
+
+    def __init__(self, transaction: Transaction, statements: Statements) -> None:
+        super().__init__(transaction._connection)
+        self._statements = statements
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> int:
+        """Run, and remember."""
+        self._statements.note(sql, parameters)
+        return await super().run(sql, parameters)
+
+    async def run_many(self, sql: str, rows: Iterable[Parameters]) -> None:
+        """Run, and remember with the first row."""
+        listed = list(rows)
+        for row in listed[:1]:
+            self._statements.note(sql, row)
+        await super().run_many(sql, listed)
+
+    async def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Ask, and remember."""
+        self._statements.note(sql, parameters)
+        return await super().all(sql, parameters)
+
+
+class WatchedDatabase(Database):
+    """The real database, whose statements are remembered."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(writer=database._writer, reader=database._reader)
+        self.statements = Statements()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction that is watched."""
+        async with super().transaction() as transaction:
+            yield WatchedTransaction(transaction, self.statements)
+
+    async def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Ask, and remember."""
+        self.statements.note(sql, parameters)
+        return await super().all(sql, parameters)
+
+    async def scans(self) -> list[str]:
+        """Say which statement reads which table from end to end."""
+        found = []
+        for sql, parameters in self.statements.seen.items():
+            plan = [str(row[3]) for row in await self._reader.execute_fetchall(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+            found += [f"{step}: {sql}" for step in plan if step.startswith("SCAN") and not BOUNDED.search(step)]
+        return found
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> AsyncIterator[WatchedDatabase]:
+    """Return a database with a little of everything in it."""
+    async with open_database(tmp_path) as database:
+        store = assemble(database)
+        await record(store, request("a"), request("b"), request("c"))
+        await send(store, await seal(store, requests_max=2))
+        await record(store, request("d"))
+        await begin(store)
+        yield WatchedDatabase(database)
+
+
+ENDED = batch_info(count=2, ended=True)
+CHARGE = Charge(wire_id="w", request_id=1, model="m", input_tokens=1, output_tokens=1, cost_nanousd=1, sent_at=NOW)  # type: ignore[arg-type] # any wire id
+OTHER_NONCE = Nonce("bbbbbbbb")
+
+
+async def take_a_long_file(store: Store) -> None:
+    """Take a long file, of which something was dropped before."""
+    source_id = await begin(store)
+    await add(store, source_id, request("a"), request("d", params=b"other"), request("e"))
+    await finish(store, source_id)
+
+
+async def reject_a_long_file(store: Store) -> None:
+    """Reject one in the midst of it."""
+    source_id = await begin(store)
+    await add(store, source_id, request("e"))
+    await store.intake.reject(source_id, REJECTION, now=NOW)
+
+
+async def put_aside(store: Store) -> None:
+    """Bring a file to rejected/."""
+    await store.intake.record([(source("bad.md"), REJECTION)], now=NOW)
+    rejected = await store.intake.rejected(limit=256)
+    await store.intake.take_targets([(one.id, one.name) for one in rejected])
+    await store.intake.put_aside([one.id for one in rejected], now=NOW)
+
+
+async def send_one(store: Store) -> None:
+    """Send a batch: the body, the manifest, and every outcome that a call may have."""
+    batch_id = await seal(store)
+    for nonce in (Nonce("cccccccc"), OTHER_NONCE):
+        await store.dispatch.intend(sending(batch_id, nonce))
+        await store.dispatch.withdraw(batch_id, nonce)
+    await store.dispatch.intend(sending(batch_id, "dddddddd"))
+    body: StoredBody = await store.dispatch.body(batch_id, Nonce("dddddddd"))
+    await read_body(body)
+    await store.dispatch.manifest_lines(batch_id, after=0, limit=10)
+    await store.dispatch.accept(batch_id, Nonce("dddddddd"), batch_info("msgbatch_2"), api_request_id="req")
+
+
+async def refuse(store: Store) -> None:
+    """Let a batch of two be refused, and then each of them."""
+    first = await seal(store)
+    await store.dispatch.intend(sending(first, "cccccccc"))
+    await store.dispatch.halve(first, Nonce("cccccccc"), now=NOW)
+    (half, *_) = await store.dispatch.sealed()
+    await store.dispatch.intend(sending(half.id, "dddddddd"))
+    await store.dispatch.condemn(half.id, Nonce("dddddddd"), error_text="no", now=NOW)
+
+
+async def reconcile(store: Store) -> None:
+    """Look for a batch in doubt."""
+    batch_id = await seal(store)
+    await store.dispatch.intend(sending(batch_id, "cccccccc"))
+    await store.dispatch.add_candidates(Nonce("cccccccc"), [ApiBatchId("msgbatch_9")])
+    await store.dispatch.doubts()
+    await store.dispatch.known_batches([ApiBatchId("msgbatch_9")])
+    await store.dispatch.batch_of_sending(Nonce("cccccccc"))
+    await store.dispatch.rule_out(ApiBatchId("msgbatch_9"))
+    await store.dispatch.close_candidates(Nonce("cccccccc"))
+
+
+async def poll(store: Store, info: BatchInfo = ENDED) -> None:
+    """Poll a batch to its end."""
+    (batch,) = await store.polling.in_progress()
+    await store.polling.lose(batch.id)
+    await store.polling.find(batch.id)
+    await store.polling.end(batch.id, info)
+
+
+async def deliver(store: Store) -> None:
+    """Deliver an answer, send another request anew, and bring the file away."""
+    await poll(store)
+    (batch,) = await store.delivery.ended()
+    await store.delivery.undelivered(batch.id, [1, 2])
+    await store.delivery.stems_in_use(INBOX_LANE)
+    await store.delivery.take_stems([(1, "a"), (2, "b")])
+    await store.delivery.record([outcome(1, charge=CHARGE)], now=NOW)
+    await store.delivery.undelivered_count(batch.id)
+    await store.delivery.count_short_read(batch.id)
+    await store.delivery.condemn_rest(batch.id, ErrorType.RESULT_MISSING, "no line", now=NOW)
+    await store.delivery.failing(limit=256)
+    await store.delivery.close(batch.id)
+
+
+async def archive(store: Store) -> None:
+    """Bring settled files to done/, and delete old ones from there."""
+    settled = await store.delivery.settled(limit=256)
+    await store.delivery.take_targets([(one.id, one.name) for one in settled])
+    await store.delivery.archive([one.id for one in settled], now=NOW)
+    kept = await store.delivery.kept_since(NOW, limit=256)
+    await store.delivery.forget_originals([one.id for one in kept])
+
+
+async def look_on(store: Store) -> None:
+    """Ask what the service itself asks, every few seconds."""
+    await store.overview.batches()
+    await store.overview.has_open_work()
+    await store.overview.lost_batches()
+    await store.overview.tally_since(NOW)
+    await store.holds.all()
+
+
+async def record_a_group(store: Store) -> None:
+    """Record a double drop, a name that is taken, a new file and a bad one."""
+    rejection: Rejection = REJECTION
+    await store.intake.record(
+        [
+            (source(), [request("a")]),
+            (source(), [request("a", params=b"other")]),
+            (source(), [request("new")]),
+            (source(), rejection),
+        ],
+        now=NOW,
+    )
+
+
+Work = Callable[[Store], Awaitable[object]]
+
+HOT: Mapping[str, Work] = {
+    "what waits": lambda store: store.intake.backlog(),
+    "recording": record_a_group,
+    "claims without a row": lambda store: store.intake.unrecorded([(INBOX_LANE, "claim")]),
+    "a long file": take_a_long_file,
+    "a long file that is rejected": reject_a_long_file,
+    "a long file that a crash broke off": lambda store: store.intake.forget_unfinished(),
+    "putting aside": put_aside,
+    "windows": lambda store: store.dispatch.windows(),
+    "sending": send_one,
+    "a refusal": refuse,
+    "reconciling": reconcile,
+    "polling": poll,
+    "delivering": deliver,
+    "archiving": archive,
+    "looking on": look_on,
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_no_table_is_read_from_end_to_end(watched: WatchedDatabase, name: str) -> None:
+    """Files and requests are kept for months, and these statements run many times a second."""
+    await HOT[name](assemble(watched))
+
+    assert watched.statements.seen
+    assert await watched.scans() == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("SELECT id FROM sources WHERE owner = ?", ("alice",)),
+        ("SELECT s.id FROM sources AS s WHERE s.owner = ?", ("alice",)),
+        ("SELECT lane, state, count(*) FROM requests GROUP BY lane, state", ()),
+        ("DELETE FROM body_pieces WHERE key / 1024 = ?", (1,)),
+        ("SELECT state, count(*) FROM sources GROUP BY state", ()),
+    ],
+)
+async def test_such_a_reading_would_be_noticed(
+    watched: WatchedDatabase, sql: str, parameters: Sequence[object]
+) -> None:
+    async with watched.transaction() as transaction:
+        await transaction.run(sql, parameters)
+
+    assert len(await watched.scans()) == 1
