@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m bench NAME` in tests/. Figures for people; never collected as tests."""
