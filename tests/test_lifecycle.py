@@ -1,21 +1,14 @@
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from itertools import product
 from typing import TypeVar
-
-import pytest
 
 from batchbox.lifecycle import (
     BATCH_TRANSITIONS,
     REQUEST_TRANSITIONS,
     SOURCE_TRANSITIONS,
     BatchEvent,
-    IllegalTransitionError,
     RequestEvent,
     SourceEvent,
-    after_batch,
-    after_request,
-    after_source,
 )
 from batchbox.model import OPEN_REQUEST_STATES, BatchState, RequestState, SourceState
 
@@ -60,30 +53,3 @@ def test_a_batch_that_may_exist_is_never_sent_without_having_been_withdrawn() ->
     ways_back = [(before, event) for (before, event), after in BATCH_TRANSITIONS.items() if after is BatchState.SEALED]
 
     assert ways_back == [(BatchState.SUBMITTING, BatchEvent.WITHDRAW)]
-
-
-@pytest.mark.parametrize(("state", "event"), list(product(BatchState, BatchEvent)))
-def test_a_batch_takes_the_events_of_its_table_and_no_others(state: BatchState, event: BatchEvent) -> None:
-    if (state, event) in BATCH_TRANSITIONS:
-        assert after_batch(state, event) is BATCH_TRANSITIONS[state, event]
-        return
-    with pytest.raises(IllegalTransitionError, match=f"{event} cannot happen to {state}"):
-        after_batch(state, event)
-
-
-@pytest.mark.parametrize(("state", "event"), list(product(RequestState, RequestEvent)))
-def test_a_request_takes_the_events_of_its_table_and_no_others(state: RequestState, event: RequestEvent) -> None:
-    if (state, event) in REQUEST_TRANSITIONS:
-        assert after_request(state, event) is REQUEST_TRANSITIONS[state, event]
-        return
-    with pytest.raises(IllegalTransitionError, match=f"{event} cannot happen to {state}"):
-        after_request(state, event)
-
-
-@pytest.mark.parametrize(("state", "event"), list(product(SourceState, SourceEvent)))
-def test_a_file_takes_the_events_of_its_table_and_no_others(state: SourceState, event: SourceEvent) -> None:
-    if (state, event) in SOURCE_TRANSITIONS:
-        assert after_source(state, event) is SOURCE_TRANSITIONS[state, event]
-        return
-    with pytest.raises(IllegalTransitionError, match=f"{event} cannot happen to {state}"):
-        after_source(state, event)

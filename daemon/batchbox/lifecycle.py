@@ -2,9 +2,9 @@
 
 Theory of operation. A state is never assigned; an *event* is applied to it, and only the pairs listed here exist. The
 store applies them as compare-and-set, so a step that runs twice (after a crash, or because a bell rang twice) finds
-the state already changed and does nothing. An illegal event raises and changes nothing.
+the state already changed and does nothing. An event that a state does not know moves nothing.
 
-                       intend            accept              end            close
+                       intend            accept              end            close      (accept also from SEALED)
     batch:     SEALED ───────▶ SUBMITTING ───────▶ IN_PROGRESS ───▶ ENDED ───────▶ CLOSED
                   ▲               │  │                 │  ▲           │
                   └── withdraw ───┘  └─ refuse ▶       └──┴─ lose, find, lose ▶ LOST
@@ -20,12 +20,8 @@ the state already changed and does nothing. An illegal event raises and changes 
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeVar
 
 from batchbox.model import BatchState, RequestState, SourceState
-
-S = TypeVar("S", BatchState, RequestState, SourceState)
-E = TypeVar("E", bound=StrEnum)
 
 
 class BatchEvent(StrEnum):
@@ -100,29 +96,3 @@ SOURCE_TRANSITIONS: Mapping[tuple[SourceState, SourceEvent], SourceState] = {
     (SourceState.SETTLED, SourceEvent.ARCHIVE): SourceState.DONE,
     (SourceState.REJECTING, SourceEvent.PUT_ASIDE): SourceState.REJECTED,
 }
-
-
-class IllegalTransitionError(Exception):
-    """An event was applied to a state that does not know it: a mistake of ours, never of a user's."""
-
-
-def after_batch(state: BatchState, event: BatchEvent) -> BatchState:
-    """Return the state that the event leads to. Raises IllegalTransitionError."""
-    return _after(BATCH_TRANSITIONS, state, event)
-
-
-def after_request(state: RequestState, event: RequestEvent) -> RequestState:
-    """Return the state that the event leads to. Raises IllegalTransitionError."""
-    return _after(REQUEST_TRANSITIONS, state, event)
-
-
-def after_source(state: SourceState, event: SourceEvent) -> SourceState:
-    """Return the state that the event leads to. Raises IllegalTransitionError."""
-    return _after(SOURCE_TRANSITIONS, state, event)
-
-
-def _after(table: Mapping[tuple[S, E], S], state: S, event: E) -> S:
-    try:
-        return table[state, event]
-    except KeyError:
-        raise IllegalTransitionError(f"{event} cannot happen to {state}") from None

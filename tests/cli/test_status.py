@@ -138,7 +138,7 @@ async def test_a_call_that_was_just_begun_is_in_doubt_only_if_nobody_makes_it(ho
     home.make()
     async with open_store(home.state) as store:
         await drop(store, "now.md")
-        await intend(store, await seal(store, "_"), "CCCCCCCC", minutes_ago=-1)
+        await intend(store, await seal(store, "_"), "CCCCCCCC", minutes_ago=-60)
 
     with locked(home.state):
         running = told(home)

@@ -115,7 +115,9 @@ async def in_doubt(folder: Path, reply: Reply) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["every fourth", "every"])
+@pytest.mark.parametrize(
+    "stride", [6, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["every sixth", "every"]
+)
 @pytest.mark.parametrize("reply", [Reply.LOSE, Reply.NEVER_ARRIVED])
 async def test_a_crash_at_any_point_of_a_reconcile_does_no_harm(
     reply: Reply, stride: int, tmp_path_factory: pytest.TempPathFactory

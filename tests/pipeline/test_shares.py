@@ -159,7 +159,9 @@ async def test_a_rename_that_failed_and_took_effect_all_the_same_is_found_with_t
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "shelf"), [("a.md", "one", "done"), ("bad.json", "{]", "rejected")], ids=["done", "rejected"]
+    ("name", "content", "shelf"),
+    [("a.md", "one", "done"), (os.fsdecode(b"caf\xe9.md"), "one", "done"), ("bad.json", "{]", "rejected")],
+    ids=["done", "done, no text", "rejected"],
 )
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_a_lost_rename_of_a_file_that_has_ended_is_made_again(

@@ -11,7 +11,7 @@ from batchbox.store.database import Database
 from batchbox.store.intake import SUFFIXES_MAX, _numbers_of
 
 from .rows import NOW, bodies, ids, record, request, source
-from .test_plans import WatchedDatabase
+from .watched import WatchedDatabase
 
 IDS = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True).map(CustomId)
 

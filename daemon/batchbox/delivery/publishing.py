@@ -89,7 +89,6 @@ class Publisher:
             taken = await self._publish(group, stems)
             if not taken:
                 return
-            self._taken = None  # somebody else writes here too: what was listed has changed
             for one in group:
                 if any(stems[one.request.request_id].text + file.suffix in taken for file in one.files):
                     stems[one.request.request_id] = await self._stem(one.request)

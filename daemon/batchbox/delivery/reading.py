@@ -35,6 +35,7 @@ class Reading:
         api: BatchesApi,
         publisher: Publisher,
         catalogue: Catalogue,
+        clock: Callable[[], Now],
         keep_going: Callable[[], bool],
         ring_dispatch: Callable[[], None],
     ) -> None:
@@ -44,6 +45,7 @@ class Reading:
         self._api = api
         self._publisher = publisher
         self._catalogue = catalogue
+        self._clock = clock  # a reading may take an hour: what a group records happened when it did, not at the start
         self._keep_going = keep_going
         self._ring_dispatch = ring_dispatch
         self._splitter = LineSplitter()
@@ -53,7 +55,7 @@ class Reading:
         self._foreign_count = 0
         self._repeated_count = 0
 
-    async def read(self, now: Now) -> bool:
+    async def read(self) -> bool:
         """Read to the end; return False if it was left early because the service stops. Raises ApiTrouble."""
         block: list[bytes] = []
         size_bytes = 0
@@ -64,26 +66,26 @@ class Reading:
                     size_bytes += len(piece)
                     if size_bytes < BLOCK_BYTES:
                         continue
-                    await self._take(block, now)
+                    await self._take(block)
                     block, size_bytes = [], 0
                     if not self._keep_going():
-                        await self._flush(now)
+                        await self._flush()
                         return False
         except ApiTrouble:
-            await self._take(block, now)  # what came before the cut is paid for, and need not come again
-            await self._flush(now)
+            await self._take(block)  # what came before the cut is paid for, and need not come again
+            await self._flush()
             raise
-        await self._take(block, now, is_last=True)
-        await self._flush(now)
+        await self._take(block, is_last=True)
+        await self._flush()
         self._report()
         return True
 
-    async def _take(self, block: Sequence[bytes], now: Now, *, is_last: bool = False) -> None:
+    async def _take(self, block: Sequence[bytes], *, is_last: bool = False) -> None:
         decoded = await anyio.to_thread.run_sync(self._decode, block, is_last)
         self._foreign_count += decoded.foreign_count
         lines = [line for line in decoded.lines if self._is_new(line)]
         for start in range(0, len(lines), GROUP_ANSWERS):
-            await self._deliver(lines[start : start + GROUP_ANSWERS], now)
+            await self._deliver(lines[start : start + GROUP_ANSWERS])
 
     def _decode(self, block: Sequence[bytes], is_last: bool) -> Decoded:  # noqa: FBT001 - threads take no keywords
         lines = [line for piece in block for line in self._splitter.feed(piece)]
@@ -99,26 +101,26 @@ class Reading:
         self._seen[line.number] = 1
         return True
 
-    async def _deliver(self, lines: Sequence[ResultLine], now: Now) -> None:
+    async def _deliver(self, lines: Sequence[ResultLine]) -> None:
         waiting = await self._store.undelivered(self._batch.id, [line.number for line in lines])
         pairs = [(waiting[line.number], line) for line in lines if line.number in waiting]
         composed = await anyio.to_thread.run_sync(self._compose, pairs)
         for one in composed:
             if one.hold_reason is not None:
-                await self._holds.put(HoldName.SENDING, one.hold_reason, now=now.wall, next_attempt_at=None)
+                await self._holds.put(HoldName.SENDING, one.hold_reason, now=self._clock().wall, next_attempt_at=None)
         self._group += await self._publisher.write(composed)
         self._group_bytes += sum(len(piece) for one in composed for file in one.files for piece in file.pieces)
         if len(self._group) >= GROUP_ANSWERS or self._group_bytes >= GROUP_BYTES:
-            await self._flush(now)
+            await self._flush()
 
     def _compose(self, pairs: Sequence[tuple[Undelivered, ResultLine]]) -> list[Composed]:
         return [compose(request, line, self._catalogue) for request, line in pairs]
 
-    async def _flush(self, now: Now) -> None:
+    async def _flush(self) -> None:
         group, self._group, self._group_bytes = self._group, [], 0
         if not group:
             return
-        await self._publisher.publish(group, now)
+        await self._publisher.publish(group, self._clock())
         requeued_count = sum(1 for written in group if written.ended.event is RequestEvent.REQUEUE)
         log.info(
             "answers delivered",

@@ -66,6 +66,7 @@ class Delivery:
         catalogue: Catalogue,
         backoff: Backoff,
         chance: Callable[[], float],
+        clock: Callable[[], Now],
         keep_going: Callable[[], bool],
         ring_dispatch: Callable[[], None],
     ) -> None:
@@ -79,6 +80,7 @@ class Delivery:
         self._catalogue = catalogue
         self._backoff = backoff
         self._chance = chance
+        self._clock = clock
         self._keep_going = keep_going
         self._ring_dispatch = ring_dispatch
         self._batch_backoffs: dict[int, Backoff] = {}
@@ -139,11 +141,12 @@ class Delivery:
             api=self._api,
             publisher=self._publisher(batch.lane),
             catalogue=self._catalogue,
+            clock=self._clock,
             keep_going=self._keep_going,
             ring_dispatch=self._ring_dispatch,
         )
         try:
-            is_complete = await reading.read(now)
+            is_complete = await reading.read()
         except ApiTrouble as error:
             await self._note_trouble(batch, error, backoff, now)
             return

@@ -20,7 +20,7 @@ from batchbox.config import Settings
 from batchbox.errors import BatchboxError, ExitCode, RootOfflineError
 from batchbox.folders.layout import INBOX, Presence
 from batchbox.intake import Intake
-from batchbox.model import Now, RequestState
+from batchbox.model import Now
 from batchbox.report import Notifier
 from batchbox.service.ground import Ground, hash_key, open_ground
 from batchbox.service.signs import Bell, Bells, Pulse, read_clocks
@@ -33,8 +33,6 @@ STOP_SECONDS = 4.0
 LEAVE_SECONDS = 0.5
 STATUS_SECONDS = 10.0
 DRAIN_CHECK_SECONDS = 0.1
-
-_NOT_SENT = {RequestState.INCOMING, RequestState.WAITING}
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +156,10 @@ async def _tell_systemd(notifier: Notifier, ground: Ground, pulses: Sequence[Pul
 
 
 async def _status_line(store: Store) -> str:
+    backlog = await store.intake.backlog()
     batches = await store.overview.batches()
-    holds = await store.holds.all()
-    lanes = await store.overview.lanes()
-    waiting = sum(count for lane in lanes for state, count in lane.counts.items() if state in _NOT_SENT)
-    held = "; ".join(f"{hold.name} holds: {hold.reason}" for hold in holds)
-    return f"{waiting} waiting, {len(batches)} batches open" + (f"; {held}" if held else "")
+    held = "".join(f"; {hold.name} holds: {hold.reason}" for hold in await store.holds.all())
+    return f"{backlog.request_count} waiting, {len(batches)} batches open{held}"
 
 
 async def _stop_when_drained(intake: Intake, store: Store, stop: anyio.Event) -> None:

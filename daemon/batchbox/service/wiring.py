@@ -141,6 +141,7 @@ def wire(
             catalogue=catalogue,
             backoff=backoff(),
             chance=random.random,
+            clock=clock,
             keep_going=keep_going,
             ring_dispatch=bells.dispatch.ring,
         ),

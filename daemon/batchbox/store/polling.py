@@ -40,12 +40,11 @@ class PollingStore:
             await move_batch(transaction, batch_id, BatchEvent.FIND)
 
     async def end(self, batch_id: int, batch: BatchInfo) -> None:
-        """Record that the batch has ended and how many lines its results must have."""
+        """Record that the batch has ended, and when."""
         async with self._database.transaction() as transaction:
             if await move_batch(transaction, batch_id, BatchEvent.END):
                 await transaction.run(
-                    "UPDATE batches SET ended_at = ?, results_count = ? WHERE id = ?",
-                    (optional_ms(batch.ended_at), batch.counts.total, batch_id),
+                    "UPDATE batches SET ended_at = ? WHERE id = ?", (optional_ms(batch.ended_at), batch_id)
                 )
 
     async def lose(self, batch_id: int) -> None:

@@ -90,7 +90,6 @@ CREATE TABLE batches (
     created_at    INTEGER,                   -- this and the next two by the API's clock
     expires_at    INTEGER,
     ended_at      INTEGER,
-    results_count INTEGER,                   -- lines that the results must have
     short_reads   INTEGER NOT NULL DEFAULT 0 -- complete reads of the results that had too few lines
 ) STRICT;
 CREATE INDEX batches_by_state ON batches (state, id);
