@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchbox.folders.layout import Presence
-from batchbox.folders.shelves import Move, Rejected, Shelves
+from batchbox.folders.shelves import Move, Original, Rejected, Shelves
 from batchbox.model import INBOX_LANE, Lane
 
 from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
@@ -180,18 +180,21 @@ async def test_what_is_moved_to_rejected_is_the_link_and_not_what_it_leads_to(si
 async def test_an_original_replaces_its_own_placeholder(site: Site) -> None:
     claim = site.claimed("a.md", b"content")
 
-    (target,) = await shelves(site).take_done_names(INBOX_LANE, ["a.md"])
+    (target,) = await shelves(site).take_done_names(INBOX_LANE, [Original(name="a.md", claim=claim.name)])
     before = (site.path / "done" / "a.md").read_bytes()
     await shelves(site).archive(INBOX_LANE, [Move(claim=claim.name, target=target)])
 
-    assert (target, before) == ("a.md", b"")
+    assert (target, before) == ("a.md", claim.name.encode())
     assert names_in(site.path / "done") == {"a.md"}
     assert (site.path / "done" / "a.md").read_bytes() == b"content"
 
 
 async def test_originals_of_one_name_are_all_kept(site: Site) -> None:
-    names = await shelves(site).take_done_names(INBOX_LANE, ["a.md", "a.md"])
-    more = await Shelves(site.root, OTHER_INSTANCE).take_done_names(INBOX_LANE, ["a.md"])
+    first, second, third = (Original(name="a.md", claim=f"claim-{number}~a.md") for number in range(3))
+    (site.path / "processing" / OTHER_INSTANCE).mkdir(exist_ok=True)
+
+    names = await shelves(site).take_done_names(INBOX_LANE, [first, second])
+    more = await Shelves(site.root, OTHER_INSTANCE).take_done_names(INBOX_LANE, [third])
 
     assert names + more == ["a.md", "a__2.md", "a__3.md"]
 
@@ -202,12 +205,25 @@ async def test_whatever_stands_where_an_original_would_the_next_name_is_taken(
 ) -> None:
     occupy(site.path / "done" / "a.md")
 
-    assert await shelves(site).take_done_names(INBOX_LANE, ["a.md"]) == ["a__2.md"]
+    original = Original(name="a.md", claim="claim~a.md")
+    assert await shelves(site).take_done_names(INBOX_LANE, [original]) == ["a__2.md"]
+
+
+async def test_a_placeholder_made_before_a_crash_is_found_again(site: Site) -> None:
+    """Whole, or torn while it was written: nothing is left behind under a second name."""
+    originals = [Original(name=name, claim=f"claim~{name}") for name in ("a.md", "b.md")]
+    before = await shelves(site).take_done_names(INBOX_LANE, originals)
+    (site.path / "done" / "b.md").write_bytes(b"")
+
+    after = await shelves(site).take_done_names(INBOX_LANE, originals)
+
+    assert before == after == ["a.md", "b.md"]
+    assert names_in(site.path / "done") == {"a.md", "b.md"}
 
 
 async def test_archiving_again_after_a_crash_does_not_put_an_empty_file_over_the_original(site: Site) -> None:
     claim = site.claimed("a.md", b"content")
-    (target,) = await shelves(site).take_done_names(INBOX_LANE, ["a.md"])
+    (target,) = await shelves(site).take_done_names(INBOX_LANE, [Original(name="a.md", claim=claim.name)])
     move = Move(claim=claim.name, target=target)
     await shelves(site).archive(INBOX_LANE, [move])
 
@@ -227,7 +243,8 @@ async def test_originals_that_nobody_keeps_are_deleted_however_often_it_is_asked
 
 
 async def test_originals_whose_time_has_come_are_deleted_and_no_others(site: Site) -> None:
-    await shelves(site).take_done_names(Lane("reports"), ["a.md", "b.md"])
+    originals = [Original(name=name, claim=f"claim~{name}") for name in ("a.md", "b.md")]
+    await shelves(site).take_done_names(Lane("reports"), originals)
 
     await shelves(site).remove_done(Lane("reports"), ["a.md", "gone.md"])
 

@@ -20,7 +20,7 @@ from batchbox.errors import RootOfflineError
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.root import is_about_one_name
-from batchbox.folders.shelves import Move, Shelves
+from batchbox.folders.shelves import Move, Original, Shelves
 from batchbox.logs import shown
 from batchbox.model import ErrorType, Lane, Now
 from batchbox.pricing import Catalogue
@@ -192,7 +192,9 @@ class Delivery:
 
     async def _move_to_done(self, lane: Lane, sources: Sequence[SettledSource]) -> None:
         unnamed = [source for source in sources if source.target is None]
-        names = await self._shelves.take_done_names(lane, [source.name for source in unnamed])
+        names = await self._shelves.take_done_names(
+            lane, [Original(name=source.name, claim=source.claim) for source in unnamed]
+        )
         taken = {source.id: name for source, name in zip(unnamed, names, strict=True)}
         await self._store.take_targets(taken.items())
         moves = [Move(claim=source.claim, target=source.target or taken[source.id]) for source in sources]

@@ -1,8 +1,9 @@
 """rejected/ and done/: where claimed files end up, each under a name that is taken before the file moves.
 
-In rejected/ the name is taken by the explanation, `<name>.error.txt`; in done/ by an empty placeholder that the
-rename replaces. Both are made with O_EXCL, so two daemons never take the same name, and what is there is never
-overwritten. No two files have the same explanation, so one that is there already says whose name it has taken.
+In rejected/ the name is taken by the explanation, `<name>.error.txt`; in done/ by a placeholder that holds the name of
+the claim and that the rename replaces. Both are made with O_EXCL, so two daemons never take the same name, and what
+is there is never overwritten. No two files have the same explanation or the same claim, so what is there already says
+whose name it has taken.
 """
 
 import os
@@ -28,6 +29,7 @@ NAMES_MAX = 100_000
 """How many files of one name may lie in a folder before a further one stays where it is."""
 
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ODD_FILES_TOO = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # whatever lies there, opening it must not hang
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,14 @@ class Rejected:
     name: str
     explanation: bytes
     """Of this file alone: no other one, of whatever daemon, has the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """A claimed file on its way to done/."""
+
+    name: str
+    claim: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +68,9 @@ class Shelves:
         """Write the explanations, durably; return the names that the files take beside them."""
         return await self._root.run(lambda root: self._take_rejected(root, lane, files))
 
-    async def take_done_names(self, lane: Lane, names: Sequence[str]) -> list[str]:
-        """Make placeholders; return the names that the originals take."""
-        return await self._root.run(lambda root: _take_done(root, lane, names))
+    async def take_done_names(self, lane: Lane, originals: Sequence[Original]) -> list[str]:
+        """Make placeholders, or find those made before a crash; return the names that the originals take."""
+        return await self._root.run(lambda root: self._take_done(root, lane, originals))
 
     async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> list[Move]:
         """Move claimed files to rejected/, durably. One that is there already is left alone.
@@ -89,6 +99,12 @@ class Shelves:
             sync_folder(shelf)
         return targets
 
+    def _take_done(self, root: int, lane: Lane, originals: Sequence[Original]) -> list[str]:
+        confirm_instance(root, self._instance)
+        is_alone = not other_instances(root, self._instance)
+        with lane_folder(root, DONE, lane, make=True) as shelf:
+            return [_place_holder(original, shelf, is_alone=is_alone) for original in originals]
+
     def _move(self, root: int, top: str, lane: Lane, moves: Sequence[Move]) -> list[Move]:
         stuck = []
         with (
@@ -98,7 +114,7 @@ class Shelves:
             for move in moves:
                 if not exists(move.claim, parent=claims):  # it has moved in an earlier attempt
                     continue
-                if _is_free(move.target, shelf):
+                if _is_free(move, shelf):
                     os.rename(move.claim, move.target, src_dir_fd=claims, dst_dir_fd=shelf)
                 else:
                     stuck.append(move)
@@ -111,13 +127,21 @@ class Shelves:
             _unlink_all(claims, names)
 
 
-def _is_free(name: str, shelf: int) -> bool:
-    """Say whether nothing but a placeholder has the name."""
-    try:
-        status = os.lstat(name, dir_fd=shelf)
-    except FileNotFoundError:
+def _is_free(move: Move, shelf: int) -> bool:
+    """Say whether nothing but this claim's placeholder has the name."""
+    if not exists(move.target, parent=shelf):
         return True
-    return stat.S_ISREG(status.st_mode) and status.st_size == 0
+    try:
+        descriptor = os.open(move.target, os.O_RDONLY | _ODD_FILES_TOO, dir_fd=shelf)
+    except OSError as error:
+        if not is_about_one_name(error):
+            raise
+        return False
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return is_file and os.fsencode(move.claim).startswith(os.read(descriptor, NAME_BYTES_MAX + 1))
+    finally:
+        os.close(descriptor)
 
 
 def _explain(file: Rejected, shelf: int, *, is_alone: bool) -> str:
@@ -127,21 +151,22 @@ def _explain(file: Rejected, shelf: int, *, is_alone: bool) -> str:
         if exists(target, parent=shelf):
             continue
         explanation = target + EXPLANATION_SUFFIX
-        if _create(explanation, file.explanation, shelf):
+        if _create(explanation, file.explanation, shelf, durable=True):
             return target
         if _is_ours(explanation, file.explanation, shelf, is_alone=is_alone):
             return target
     raise FileExistsError(f"rejected/ has {NAMES_MAX} files of one name")
 
 
-def _create(name: str, content: bytes, shelf: int) -> bool:
+def _create(name: str, content: bytes, shelf: int, *, durable: bool) -> bool:
     try:
         descriptor = os.open(name, _NEW_FLAGS, 0o666, dir_fd=shelf)
     except FileExistsError:
         return False
     try:
         write_all(descriptor, [content])
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     return True
@@ -154,7 +179,7 @@ def _is_ours(name: str, content: bytes, shelf: int, *, is_alone: bool) -> bool:
     daemon is at home, a beginning may be the one that it is writing just now.
     """
     try:
-        descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=shelf)
+        descriptor = os.open(name, os.O_RDWR | _ODD_FILES_TOO, dir_fd=shelf)
     except OSError as error:
         if not is_about_one_name(error):
             raise
@@ -171,25 +196,14 @@ def _is_ours(name: str, content: bytes, shelf: int, *, is_alone: bool) -> bool:
     return True
 
 
-def _take_done(root: int, lane: Lane, names: Sequence[str]) -> list[str]:
-    with lane_folder(root, DONE, lane, make=True) as shelf:
-        return [_place_holder(cut_to_bytes(name, NAME_BYTES_MAX - len("__99999")), shelf) for name in names]
-
-
-def _place_holder(name: str, shelf: int) -> str:
+def _place_holder(original: Original, shelf: int, *, is_alone: bool) -> str:
+    name = cut_to_bytes(original.name, NAME_BYTES_MAX - len("__99999"))
+    content = os.fsencode(original.claim)
     for number in range(1, NAMES_MAX):
         target = with_suffix_number(name, number)
-        if _create_empty(target, shelf):
+        if _create(target, content, shelf, durable=False) or _is_ours(target, content, shelf, is_alone=is_alone):
             return target
     raise FileExistsError(f"done/ has {NAMES_MAX} files of one name")
-
-
-def _create_empty(name: str, shelf: int) -> bool:
-    try:
-        os.close(os.open(name, _NEW_FLAGS, 0o666, dir_fd=shelf))
-    except FileExistsError:
-        return False
-    return True
 
 
 def _remove_done(root: int, lane: Lane, names: Sequence[str]) -> None:
