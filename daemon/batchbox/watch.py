@@ -14,8 +14,8 @@ import anyio.to_thread
 from watchfiles import awatch
 
 DEBOUNCE_MS = 200
-STEP_MS = 20
-LOOK_AROUND_MS = 10_000
+STEP_MS = 50
+LOOK_AROUND_MS = 60_000
 """So often are the folders compared with those that are watched, when nothing happens."""
 RESTART_SECONDS = 5.0
 FOLDERS_MAX = 1000

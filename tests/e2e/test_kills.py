@@ -89,7 +89,8 @@ async def test_killed_in_the_middle_of_delivery(open_new_site: OpenSite) -> None
         _check_each_was_bought_and_answered_once(site, 1200)
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.slow
+@pytest.mark.timeout(200)
 async def test_killed_again_and_again_at_any_moment(site: Site) -> None:
     """Killed five times at moments that nobody chose, while files keep coming: each is bought once, answered once."""
     moments = random.Random(7)  # noqa: S311 - to be repeatable

@@ -515,6 +515,23 @@ async def test_answers_of_a_lane_whose_outbox_is_closed_wait_and_the_others_do_n
     assert len(nobodys.api.bought) == 2
 
 
+async def test_errors_of_a_lane_whose_outbox_is_closed_wait_and_other_answers_do_not(nobodys: Bench) -> None:
+    nobodys.drop("mine.md", "poison", lane="private")
+    lane_of(nobodys, "inbox", "private", mode=0o777)
+    outbox = lane_of(nobodys, "outbox", "private", mode=0o700)
+    nobodys.drop("good.md", "one", lane="public")
+    lane_of(nobodys, "inbox", "public", mode=0o777)
+    nobodys.api.refuses = lambda body: b"poison" in body
+    await rounds(nobodys, 10)
+    delivered = set(nobodys.outbox("public"))
+
+    outbox.chmod(0o777)
+    await nobodys.settle()
+
+    assert delivered == {"good.md", "good.result.json"}
+    assert set(nobodys.outbox("private")) == {"mine.error.json"}
+
+
 async def test_rejected_files_of_a_lane_whose_folder_is_closed_wait_and_the_others_do_not(nobodys: Bench) -> None:
     """However many they are: those of other lanes behind them are put aside all the same."""
     for number in range(300):

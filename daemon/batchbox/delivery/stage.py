@@ -123,11 +123,23 @@ class Delivery:
     async def _publish_failing(self, now: Now) -> None:
         """Write the errors of requests that ended without a line of results."""
         publishers: dict[Lane, Publisher] = {}  # each lists its outbox once, however many groups there are
-        while failing := await self._store.failing(limit=GROUP_ANSWERS):
+        closed: set[Lane] = set()
+        while failing := await self._store.failing(limit=GROUP_ANSWERS, closed_lanes=closed):
             for lane, requests in _by_lane(failing).items():
                 publisher = publishers.setdefault(lane, self._publisher(lane))
-                written = await publisher.write([compose_failing(request) for request in requests])
-                await publisher.publish(written, now)
+                try:
+                    written = await publisher.write([compose_failing(request) for request in requests])
+                    await publisher.publish(written, now)
+                except OSError as error:
+                    self._note_closed_lane(lane, error)
+                    closed.add(lane)
+
+    def _note_closed_lane(self, lane: Lane, error: OSError) -> None:
+        """Let a lane's outbox that cannot be written wait alone; any other fault goes on."""
+        if not is_about_one_name(error):
+            raise error
+        self._leftovers_removed = False
+        log.warning("lane's outbox cannot be written", extra={"lane": shown(lane), "why": str(error)})
 
     def _publisher(self, lane: Lane) -> Publisher:
         return Publisher(lane, store=self._store, outbox=self._outbox, replaces_old=self._settings.replaces_old)
@@ -151,11 +163,8 @@ class Delivery:
             await self._note_trouble(batch, error, backoff, now)
             return
         except OSError as error:
-            if not is_about_one_name(error):
-                raise
-            self._leftovers_removed = False
+            self._note_closed_lane(batch.lane, error)
             backoff.fail(now.monotonic, chance=self._chance())
-            log.warning("lane's outbox cannot be written", extra={"lane": shown(batch.lane), "why": str(error)})
             return
         if not is_complete:  # stopping: the rest is delivered after the next start
             return

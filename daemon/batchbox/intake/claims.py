@@ -13,7 +13,7 @@ from batchbox.folders.root import is_about_one_name
 from batchbox.folders.shelves import Move, Shelves
 from batchbox.logs import shown
 from batchbox.model import Lane, SourceState
-from batchbox.store.intake import EndedClaim, IntakeStore
+from batchbox.store.intake import CLAIMS_MAX, EndedClaim, IntakeStore
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,14 @@ async def find_claims(*, inbox: Inbox, store: IntakeStore, shelves: Shelves) -> 
     """Return the claims that no row knows, oldest first; bring those that have ended to their place again."""
     await store.forget_unfinished()
     found = await inbox.claims()
-    unrecorded, ended = await store.unrecorded([(claim.lane, claim.name) for claim in found])
-    for lane, of_lane in groupby(sorted(ended, key=_lane), key=_lane):
-        await _finish_again(lane, list(of_lane), shelves)
-    return [Claim(lane=lane, name=name) for lane, name in unrecorded]
+    claims: list[Claim] = []
+    for start in range(0, len(found), CLAIMS_MAX):
+        group = found[start : start + CLAIMS_MAX]
+        unrecorded, ended = await store.unrecorded([(claim.lane, claim.name) for claim in group])
+        claims += [Claim(lane=lane, name=name) for lane, name in unrecorded]
+        for lane, of_lane in groupby(sorted(ended, key=_lane), key=_lane):
+            await _finish_again(lane, list(of_lane), shelves)
+    return claims
 
 
 async def _finish_again(lane: Lane, claims: Sequence[EndedClaim], shelves: Shelves) -> None:

@@ -16,6 +16,7 @@ before a claim         | the file in the inbox                         | sees it
 after a claim          | a file in processing/ that no row knows       | reads and records it
 while reading a long one | a READING row, INCOMING requests            | forgets them and reads it again
 before an explanation  | a REJECTING row                               | writes the explanation
+during an explanation  | its beginning, no name recorded               | writes it to its end, takes the name
 after an explanation   | the explanation, no name recorded             | finds its own words, takes the name
 after the move         | a REJECTING row, the file in rejected/        | finds nothing to move, records it
 """

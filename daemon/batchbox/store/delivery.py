@@ -5,7 +5,7 @@ earlier one, before the first rename, so that a repetition writes the same names
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -159,9 +159,13 @@ class DeliveryStore:
         )
         return {number_of[one.request_id]: one for one in await self._undelivered(details)}
 
-    async def failing(self, *, limit: int) -> Sequence[Undelivered]:
+    async def failing(self, *, limit: int, closed_lanes: Collection[Lane] = ()) -> Sequence[Undelivered]:
         """Return requests that ended without a line of results and whose file is not written yet."""
-        rows = await self._database.all(_UNDELIVERED + "WHERE r.state = 'failing' ORDER BY r.id LIMIT ?", (limit,))
+        open_lanes = "WHERE r.state = 'failing' AND r.lane NOT IN (SELECT value FROM json_each(?))"
+        rows = await self._database.all(
+            f"{_UNDELIVERED} {open_lanes} ORDER BY r.id LIMIT ?",
+            (json.dumps(list(closed_lanes)), limit),
+        )
         return await self._undelivered(rows)
 
     async def take_stems(self, stems: Iterable[tuple[int, str]]) -> None:

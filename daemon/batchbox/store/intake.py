@@ -25,7 +25,7 @@ from batchbox.store.transitions import move_requests_of, move_sources
 
 PIECE_BYTES = 256 * 1024
 
-LOOK_UP_CLAIMS = 500
+CLAIMS_MAX = 500
 """So many claims are looked up with one statement; their names may be no text, which rules JSON out."""
 
 SUFFIXES_MAX = 10_000
@@ -161,20 +161,16 @@ class IntakeStore:
     async def unrecorded(self, claims: Sequence[tuple[Lane, str]]) -> tuple[list[tuple[Lane, str]], list[EndedClaim]]:
         """Return those claims (lane, name in processing/) that no row knows, in the order given, and those that ended.
 
-        The latter should not be in processing/ any more; the others are where their row says.
+        The latter should not be in processing/ any more. At most CLAIMS_MAX are looked up at once.
         """
-        known: set[tuple[Lane, str]] = set()
-        ended: list[EndedClaim] = []
-        for start in range(0, len(claims), LOOK_UP_CLAIMS):
-            group = claims[start : start + LOOK_UP_CLAIMS]
-            rows = await self._database.all(
-                "SELECT s.lane, s.claim, s.state, s.target FROM (VALUES "  # noqa: S608 - nothing but question marks
-                f"{', '.join(['(?, ?)'] * len(group))}) AS wanted "
-                "CROSS JOIN sources AS s ON s.lane = wanted.column1 AND s.claim = wanted.column2",
-                [value for lane, claim in group for value in (lane, to_blob(claim))],
-            )
-            known.update((lane, from_blob(claim)) for lane, claim, _, _ in rows)
-            ended += [_ended_claim(row) for row in rows if row[2] in {SourceState.DONE, SourceState.REJECTED}]
+        rows = await self._database.all(
+            "SELECT s.lane, s.claim, s.state, s.target FROM (VALUES "  # noqa: S608 - nothing but question marks
+            f"{', '.join(['(?, ?)'] * len(claims))}) AS wanted "
+            "CROSS JOIN sources AS s ON s.lane = wanted.column1 AND s.claim = wanted.column2",
+            [value for lane, claim in claims for value in (lane, to_blob(claim))],
+        )
+        known = {(lane, from_blob(claim)) for lane, claim, _, _ in rows}
+        ended = [_ended_claim(row) for row in rows if row[2] in {SourceState.DONE, SourceState.REJECTED}]
         return [claim for claim in claims if claim not in known], ended
 
     async def backlog(self) -> Backlog:
