@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchbox.cli.settings import SYSTEM_CONFIG, config_option, find_config, find_key, load_settings, user_config
+from batchbox.cli.settings import (
+    SYSTEM_CONFIG,
+    WAYS_TO_GIVE_A_KEY,
+    config_option,
+    find_config,
+    find_key,
+    load_settings,
+    user_config,
+)
 from batchbox.errors import BatchboxError, ConfigurationError, FolderPermissionError, RootOfflineError
 from batchbox.logs import shown
 
@@ -233,6 +241,6 @@ def _missing(settings: "Settings", *, path: Path, model: str | None) -> Sequence
         steps.append(f'Name a model, which `batchbox run` needs: model = "{example}" under [defaults] in {path}')
     try:
         find_key(settings, os.environ)
-    except ConfigurationError as error:
-        steps.append(f"Give the API key: {error}")
+    except ConfigurationError:
+        steps.append(f"Give the API key, in one of three ways: {WAYS_TO_GIVE_A_KEY}")
     return steps

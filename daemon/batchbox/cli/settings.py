@@ -20,8 +20,8 @@ KEY_VARIABLE = "ANTHROPIC_API_KEY"
 CREDENTIAL_NAME = "anthropic_api_key"
 
 WAYS_TO_GIVE_A_KEY = (
-    "there is no API key. Give one in one of three ways: [api] key_file in the configuration, a systemd credential "
-    f"named {CREDENTIAL_NAME} (LoadCredential=), or the environment variable {KEY_VARIABLE}."
+    "[api] key_file in the configuration, a systemd credential named "
+    f"{CREDENTIAL_NAME} (LoadCredential=), or the environment variable {KEY_VARIABLE}"
 )
 
 
@@ -78,7 +78,7 @@ def find_key(settings: "Settings", environment: Mapping[str, str]) -> str:
             return _key_in(credential)
     if key := environment.get(KEY_VARIABLE, "").strip():
         return key
-    raise ConfigurationError(WAYS_TO_GIVE_A_KEY)
+    raise ConfigurationError(f"there is no API key. Give one in one of three ways: {WAYS_TO_GIVE_A_KEY}.")
 
 
 def _key_in(path: Path) -> str:
