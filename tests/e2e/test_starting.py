@@ -164,6 +164,6 @@ async def test_a_daemon_whose_work_was_taken_over_stops(site: Site) -> None:
         code = await daemon.ended()
 
     assert code == 78
-    assert "recover" in daemon.log
+    assert "taken over" in daemon.log
     assert site.simulator.ledger.attempts == ()
     assert site.waiting() == ["late.md"]

@@ -90,7 +90,7 @@ def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = Fal
     with folder(root, PROCESSING) as parent:
         if not exists(instance, parent=parent):
             raise RetiredError(
-                f"processing/{instance} has gone: its work was taken over with `batchbox recover`. This daemon stops. "
+                f"processing/{instance} has gone: its work was taken over. This daemon stops. "
                 "To start anew on this machine, give it a new [paths] state folder."
             )
         with folder(parent, instance) as own:

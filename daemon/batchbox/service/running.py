@@ -108,18 +108,21 @@ async def _serve(
     gc.freeze()  # what was imported lives as long as the process: collecting it again and again stops the loop
     log.info("started", extra={"instance": ground.instance, "root": str(ground.root.path)})
     async with anyio.create_task_group() as helpers:
-        async with anyio.create_task_group() as workers:
-            for stage, bell, pulse in driven:
-                workers.start_soon(_drive, stage, bell, pulse, stop)
-            helpers.start_soon(_tell_systemd, notifier, ground, [pulse for *_, pulse in driven])
-            if _trusts_events(settings, is_local=ground.is_local):
-                helpers.start_soon(ring_on_changes, settings.paths.root / INBOX, bells.intake.ring, stop)
-            if drain:
-                helpers.start_soon(_stop_when_drained, stages.intake, ground.store, stop)
-            await stop.wait()
-            notifier.stopping()
-            bells.ring_all()
-            workers.cancel_scope.deadline = anyio.current_time() + STOP_SECONDS
+        try:
+            async with anyio.create_task_group() as workers:
+                for stage, bell, pulse in driven:
+                    workers.start_soon(_drive, stage, bell, pulse, stop)
+                helpers.start_soon(_tell_systemd, notifier, ground, [pulse for *_, pulse in driven])
+                if _trusts_events(settings, is_local=ground.is_local):
+                    helpers.start_soon(ring_on_changes, settings.paths.root / INBOX, bells.intake.ring, stop)
+                if drain:
+                    helpers.start_soon(_stop_when_drained, stages.intake, ground.store, stop)
+                await stop.wait()
+                notifier.stopping()
+                bells.ring_all()
+                workers.cancel_scope.deadline = anyio.current_time() + STOP_SECONDS
+        finally:
+            stop.set()  # however they ended: the watcher leaves at once only if it is told
         helpers.cancel_scope.cancel()
     await _leave(ground.presence)
     log.info("stopped")
