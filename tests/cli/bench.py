@@ -17,7 +17,7 @@ from batchbox.model import ApiBatchId, CustomId, Lane, Nonce, RejectReason
 from batchbox.store import Store
 from batchbox.store.delivery import Charge, Ended
 from batchbox.store.dispatch import Sending
-from batchbox.store.intake import NewRequest, NewSource, Rejection
+from batchbox.store.recording import NewRequest, NewSource, Rejection
 
 NOW = datetime.now(UTC)
 

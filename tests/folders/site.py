@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchbox.folders.inbox import Claim, ClaimOutcome, Inbox, ReadRules, Wanted
+from batchbox.folders.inbox import ClaimOutcome, Inbox, Wanted
 from batchbox.folders.layout import Presence, make_root
+from batchbox.folders.reading import Claim, ReadRules
 from batchbox.folders.root import Root, open_root, read_identity
 from batchbox.formats import FileKind
 from batchbox.model import INBOX_LANE, Instance, Lane

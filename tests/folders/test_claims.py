@@ -8,8 +8,9 @@ import pytest
 
 from batchbox.errors import RetiredError
 from batchbox.folders import inbox as inbox_module
-from batchbox.folders.inbox import Claim, Inbox, Wanted
+from batchbox.folders.inbox import Inbox, Wanted
 from batchbox.folders.layout import Presence
+from batchbox.folders.reading import Claim
 from batchbox.folders.root import sync_folder
 from batchbox.formats import FileKind
 from batchbox.model import INBOX_LANE, Lane

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchbox.errors import RejectedError
-from batchbox.folders.inbox import READ_BYTES, Claim, Read, ReadRules
+from batchbox.folders.reading import READ_BYTES, Claim, Read, ReadRules
 from batchbox.model import Lane, RejectReason
 
 from .site import Site, read_rules

@@ -14,8 +14,9 @@ import pytest
 
 from batchbox.errors import RetiredError
 from batchbox.folders import shelves
-from batchbox.folders.inbox import Claim, ClaimOutcome, Inbox, Wanted
+from batchbox.folders.inbox import ClaimOutcome, Inbox, Wanted
 from batchbox.folders.outbox import Outbox, Publication
+from batchbox.folders.reading import Claim
 from batchbox.folders.root import Root, write_all
 from batchbox.model import Lane
 from batchbox.naming import claim_name

@@ -12,7 +12,7 @@ from batchbox.store import Store
 from batchbox.store.database import Database
 from batchbox.store.delivery import Charge, Ended
 from batchbox.store.dispatch import Sending, Window
-from batchbox.store.intake import NewRequest, NewSource, Rejection
+from batchbox.store.recording import NewRequest, NewSource, Rejection
 
 NOW = datetime(2026, 8, 1, 12, 0, 0, 123000, tzinfo=UTC)
 BETAS = "output-300k-2026-03-24"

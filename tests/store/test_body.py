@@ -12,7 +12,7 @@ from batchbox.model import Nonce
 from batchbox.store import Store, assemble
 from batchbox.store.body import PAGE_BYTES, PAGE_REQUESTS, StoredBody
 from batchbox.store.database import Database, open_database
-from batchbox.store.intake import PIECE_BYTES
+from batchbox.store.recording import PIECE_BYTES
 
 from .rows import as_json, read_body, record, request, seal
 

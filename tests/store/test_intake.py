@@ -5,7 +5,7 @@ import pytest
 from batchbox.model import CustomId, Lane, RejectReason
 from batchbox.store import Store
 from batchbox.store.database import Database
-from batchbox.store.intake import PIECE_BYTES, NewRequest, NewSource, Rejection
+from batchbox.store.recording import PIECE_BYTES, NewRequest, NewSource, Rejection
 
 from .rows import BETAS, NOW, bodies, end, ids, outcome, record, request, seal, send, source, states
 

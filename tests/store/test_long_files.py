@@ -3,7 +3,7 @@ import pytest
 from batchbox.model import INBOX_LANE, RejectReason
 from batchbox.store import Store
 from batchbox.store.database import Database
-from batchbox.store.intake import DuplicateIdError, NewRequest, Rejection, duplicate_id
+from batchbox.store.recording import DuplicateIdError, NewRequest, Rejection, duplicate_id
 
 from .rows import NOW, bodies, ids, outcome, record, request, seal, send, source, states
 

@@ -8,7 +8,7 @@ from batchbox.model import CustomId
 from batchbox.naming import numbered
 from batchbox.store import Store, assemble
 from batchbox.store.database import Database
-from batchbox.store.intake import SUFFIXES_MAX, _numbers_of
+from batchbox.store.recording import SUFFIXES_MAX, _numbers_of
 
 from .rows import NOW, bodies, ids, record, request, source
 from .watched import WatchedDatabase

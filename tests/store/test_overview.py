@@ -5,8 +5,8 @@ import pytest
 from batchbox.lifecycle import RequestEvent
 from batchbox.model import ErrorType, RejectReason
 from batchbox.store import Store
-from batchbox.store.intake import Rejection
 from batchbox.store.overview import Tally
+from batchbox.store.recording import Rejection
 
 from .rows import NOW, end, ended_batch, outcome, record, request, seal, send, sending, source
 

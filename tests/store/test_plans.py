@@ -11,7 +11,7 @@ from batchbox.store import Store, assemble
 from batchbox.store.body import StoredBody
 from batchbox.store.database import open_database
 from batchbox.store.delivery import Charge
-from batchbox.store.intake import Rejection
+from batchbox.store.recording import Rejection
 
 from .rows import NOW, batch_info, outcome, read_body, record, request, seal, send, sending, source
 from .test_long_files import REJECTION, add, begin, finish

@@ -4,24 +4,20 @@ A rename is the only lock: whoever's rename succeeds owns the file. Names are wh
 that is not a regular file is ever opened for its content.
 """
 
-import errno
-import hashlib
 import os
-import pwd
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from batchbox.errors import RejectedError
 from batchbox.folders.layout import INBOX, PROCESSING, claims_folder, lane_folder
-from batchbox.folders.root import Root, exists, folder, is_about_one_name, is_folder, sync_folder
+from batchbox.folders.reading import READ_BYTES, Claim, Read, ReadRules, read_claim
+from batchbox.folders.root import Root, exists, folder, is_about_one_name, is_folder, opened, sync_folder
 from batchbox.formats import REQUEST_BYTES_MAX, FileKind, breaks_off
-from batchbox.model import INBOX_LANE, Instance, Lane, RejectReason
+from batchbox.model import INBOX_LANE, Instance, Lane
 from batchbox.settling import Sample
 
 T = TypeVar("T")
@@ -29,11 +25,6 @@ T = TypeVar("T")
 TAIL_BYTES = 64
 LANES_MAX = 1000
 READ_PIECE_BYTES = 1024 * 1024
-READ_BYTES = 4 * 1024 * 1024
-"""A group of files is read until it has this many bytes: what is in memory is that and one file."""
-
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NOT_A_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}  # a link, a socket, a device without a driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +36,6 @@ class Listing:
     """Folders that cannot be lanes: a name that is not UTF-8, or one that differs from another's in case alone."""
     closed_folders: list[str] = field(default_factory=list)
     """Lanes whose folder we may not read, or cannot just now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A file that is ours, by its name in processing/<instance>/<lane>/."""
-
-    lane: Lane
-    name: str
 
 
 class ClaimOutcome(StrEnum):
@@ -80,41 +63,6 @@ class Wanted:
     sample: Sample
     check: FileKind | None
     """As which kind its content must have an end; None: it is taken as it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFacts:
-    """What the file system says of a claimed file."""
-
-    owner: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read(Generic[T]):
-    """A claimed file that was looked at: its content as the parser understood it, or why there is none."""
-
-    claim: Claim
-    facts: FileFacts
-    sha256: bytes | None
-    content: T | RejectedError | OSError | None
-    """None: the file is long, and to be read in parts. OSError: it cannot be read just now."""
-
-    @property
-    def is_long(self) -> bool:
-        """Whether the file is to be read in parts."""
-        return self.content is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRules:
-    """How claimed files are read."""
-
-    bytes_max: Callable[[str], int]
-    """The most bytes that a file of this claim name may have."""
-    long_from: Callable[[str], int | None]
-    """From how many bytes on a file of this name is read in parts; None: never."""
-    reject_hard_links: bool
 
 
 class Inbox:
@@ -193,7 +141,7 @@ class Inbox:
             with claims_folder(root, self._instance, lane) as descriptor:
                 for claim in of_lane:
                     count += 1
-                    read = _read_one(claim, parse, rules, claims=descriptor)
+                    read = read_claim(claim, parse, rules, claims=descriptor)
                     if read is None:
                         continue
                     reads.append(read)
@@ -205,7 +153,7 @@ class Inbox:
     def _read_part(self, root: int, claim: Claim, offset: int, length: int) -> bytes:
         with (
             claims_folder(root, self._instance, claim.lane) as claims,
-            _opened(claim.name, parent=claims) as descriptor,
+            opened(claim.name, parent=claims) as descriptor,
         ):
             return os.pread(descriptor, length, offset)
 
@@ -267,7 +215,7 @@ def _sample_all(root: int, lane: Lane, names: Sequence[str]) -> dict[str, Sample
 
 def _sample(name: str, *, parent: int) -> Sample | None:
     try:
-        with _opened(name, parent=parent) as descriptor:
+        with opened(name, parent=parent) as descriptor:
             facts = os.fstat(descriptor)
             tail = b""
             if stat.S_ISREG(facts.st_mode):
@@ -294,15 +242,6 @@ def _as_sample(facts: os.stat_result, tail: bytes | None) -> Sample:
         is_regular=stat.S_ISREG(facts.st_mode),
         tail=tail,
     )
-
-
-@contextmanager
-def _opened(name: str, *, parent: int) -> Iterator[int]:
-    descriptor = os.open(name, _READ_FLAGS, dir_fd=parent)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _claim_one(file: Wanted, *, inbox: int, claims: int) -> ClaimOutcome:
@@ -337,7 +276,7 @@ def _hindrance(file: Wanted, inbox: int) -> ClaimOutcome | None:
 def _breaks_off(file: Wanted, kind: FileKind, inbox: int) -> bool:
     if kind is FileKind.JSON and file.sample.size_bytes > REQUEST_BYTES_MAX:
         return False  # too large to be read; that is said after the claim
-    with _opened(file.name, parent=inbox) as descriptor:
+    with opened(file.name, parent=inbox) as descriptor:
         if kind is FileKind.JSON:
             end = _end_of(descriptor, file.sample.size_bytes, is_enough=lambda _: False)
         else:
@@ -355,72 +294,3 @@ def _end_of(descriptor: int, size_bytes: int, *, is_enough: Callable[[bytes], bo
         start -= length
         end = os.pread(descriptor, length, start) + end
     return end
-
-
-def _read_one(claim: Claim, parse: Callable[[Claim, bytes], T], rules: ReadRules, *, claims: int) -> Read[T] | None:
-    facts = FileFacts(owner="", size_bytes=0)
-    try:
-        with _opened(claim.name, parent=claims) as descriptor:
-            status = os.fstat(descriptor)
-            facts = FileFacts(owner=_owner(status.st_uid), size_bytes=status.st_size)
-            _require_acceptable(status, claim, rules)
-            long_from = rules.long_from(claim.name)
-            if long_from is not None and status.st_size >= long_from:
-                return Read(claim=claim, facts=facts, sha256=None, content=None)
-            data = _read_whole(descriptor, rules.bytes_max(claim.name))
-            _require_size(len(data), claim, rules)  # it may have grown since
-        return Read(claim=claim, facts=facts, sha256=hashlib.sha256(data).digest(), content=parse(claim, data))
-    except RejectedError as error:
-        return Read(claim=claim, facts=facts, sha256=None, content=error)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        content = _not_a_regular_file() if error.errno in _NOT_A_FILE else error
-        return Read(claim=claim, facts=facts, sha256=None, content=content)
-
-
-def _require_acceptable(status: os.stat_result, claim: Claim, rules: ReadRules) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise _not_a_regular_file()
-    if rules.reject_hard_links and status.st_nlink > 1:
-        raise RejectedError(
-            RejectReason.HARD_LINK,
-            f"the file has {status.st_nlink} names, so it may be somebody else's",
-            'Drop a copy instead of a link, or have [inbox] hard_links set to "allow".',
-        )
-    _require_size(status.st_size, claim, rules)
-
-
-def _require_size(size_bytes: int, claim: Claim, rules: ReadRules) -> None:
-    bytes_max = rules.bytes_max(claim.name)
-    if size_bytes > bytes_max:
-        raise RejectedError(
-            RejectReason.TOO_LARGE,
-            f"{size_bytes} bytes; at most {bytes_max} are read",
-            "Split the file, or have the limit in [inbox] raised.",
-        )
-
-
-def _not_a_regular_file() -> RejectedError:
-    return RejectedError(
-        RejectReason.NOT_A_REGULAR_FILE,
-        "it is a link, a folder, a pipe or a device",
-        "Drop the file itself.",
-    )
-
-
-def _read_whole(descriptor: int, bytes_max: int) -> bytes:
-    pieces = []
-    left = bytes_max
-    while left >= 0 and (piece := os.read(descriptor, READ_PIECE_BYTES)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
-
-
-@lru_cache(maxsize=1024)
-def _owner(user_id: int) -> str:
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return str(user_id)

@@ -15,6 +15,9 @@ from batchbox.errors import RootOfflineError
 
 T = TypeVar("T")
 
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+NOT_A_FILE = {errno.ELOOP, errno.ENXIO, errno.ENODEV}  # a link, a socket, a device without a driver
+
 IDENTITY_FILE = (".batchbox", "identity.json")
 IDENTITY_BYTES_MAX = 4096
 
@@ -84,6 +87,16 @@ def read_identity(root: int) -> str | None:
         return str(identity["id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@contextmanager
+def opened(name: str, *, parent: int) -> Iterator[int]:
+    """Open a file for reading, whatever it is, without following a link or waiting for anybody."""
+    descriptor = os.open(name, _READ_FLAGS, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

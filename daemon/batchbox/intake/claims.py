@@ -8,7 +8,8 @@ import logging
 from collections.abc import Sequence
 from itertools import groupby
 
-from batchbox.folders.inbox import Claim, Inbox
+from batchbox.folders.inbox import Inbox
+from batchbox.folders.reading import Claim
 from batchbox.folders.root import is_about_one_name
 from batchbox.folders.shelves import Move, Shelves
 from batchbox.logs import shown

@@ -15,7 +15,8 @@ import anyio.to_thread
 
 from batchbox.config import LaneSettings
 from batchbox.errors import RejectedError
-from batchbox.folders.inbox import Claim, Inbox, Read, ReadRules
+from batchbox.folders.inbox import Inbox
+from batchbox.folders.reading import Claim, Read, ReadRules
 from batchbox.folders.shelves import Shelves
 from batchbox.formats import Draft, FileKind, JsonLinesParser, Rules, kind_of, parse_file
 from batchbox.intake.claims import find_claims
@@ -23,15 +24,8 @@ from batchbox.logs import shown
 from batchbox.model import Lane, Now, RejectReason
 from batchbox.naming import parse_claim_name
 from batchbox.store.columns import from_ms
-from batchbox.store.intake import (
-    Backlog,
-    DuplicateIdError,
-    IntakeStore,
-    NewRequest,
-    NewSource,
-    Rejection,
-    duplicate_id,
-)
+from batchbox.store.intake import Backlog, IntakeStore
+from batchbox.store.recording import DuplicateIdError, NewRequest, NewSource, Rejection, duplicate_id
 
 GROUP_FILES = 256
 LONG_FROM_BYTES = 4 * 1024 * 1024

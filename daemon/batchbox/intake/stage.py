@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from batchbox.errors import RootOfflineError
-from batchbox.folders.inbox import Claim, ClaimOutcome, Inbox, Listing, Wanted
+from batchbox.folders.inbox import ClaimOutcome, Inbox, Listing, Wanted
 from batchbox.folders.layout import Presence
+from batchbox.folders.reading import Claim
 from batchbox.formats import FileKind, breaks_off, kind_of
 from batchbox.intake.recording import Recorder
 from batchbox.intake.rejecting import Rejecter

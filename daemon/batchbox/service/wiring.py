@@ -17,10 +17,12 @@ from batchbox.folders.outbox import Outbox
 from batchbox.folders.shelves import Shelves
 from batchbox.formats import Rules
 from batchbox.intake import Intake, IntakeSettings, Recorder, RecorderSettings, Rejecter
-from batchbox.model import Now
+from batchbox.model import Lane, Now
 from batchbox.polling import Polling, PollingSettings
+from batchbox.pricing import Catalogue
 from batchbox.service.ground import Ground
 from batchbox.service.signs import Bells
+from batchbox.store import Store
 from batchbox.store.holds import HoldName, Keeper
 from batchbox.timing import Backoff
 
@@ -49,102 +51,155 @@ def wire(
     clock: Callable[[], Now],
 ) -> Stages:
     """Build the stages. Steps are told the time; `clock` is for what must know when exactly it did something."""
-    store = ground.store
-    inbox = Inbox(ground.root, ground.instance, monotonic=lambda: clock().monotonic)
-    manifests = Manifests(ground.root, ground.instance)
-    shelves = Shelves(ground.root, ground.instance)
-    catalogue = settings.catalogue()
-    lane_of = lru_cache(maxsize=LANES_MAX)(settings.lane)  # asked for every file; what it says never changes
-    rules_of = lru_cache(maxsize=LANES_MAX)(lambda lane: _rules(settings, lane_of(lane), catalogue.cap))
-
-    def backoff() -> Backoff:
-        return Backoff(first=settings.retry.first, longest=settings.retry.max)
-
-    def keeper(name: HoldName) -> Keeper:
-        return Keeper(name, holds=store.holds, backoff=backoff(), chance=random.random)
-
+    parts = _Parts(
+        settings=settings,
+        ground=ground,
+        api=api,
+        bells=bells,
+        clock=clock,
+        inbox=Inbox(ground.root, ground.instance, monotonic=lambda: clock().monotonic),
+        manifests=Manifests(ground.root, ground.instance),
+        shelves=Shelves(ground.root, ground.instance),
+        catalogue=settings.catalogue(),
+        lane_of=lru_cache(maxsize=LANES_MAX)(settings.lane),  # asked for every file; what it says never changes
+    )
     return Stages(
-        intake=Intake(
-            _intake_settings(settings, is_local=ground.is_local),
-            store=store.intake,
-            inbox=inbox,
-            presence=ground.presence,
-            recorder=Recorder(
-                RecorderSettings(
-                    file_bytes_max=settings.inbox.max_file_bytes,
-                    jsonl_bytes_max=settings.inbox.max_jsonl_bytes,
-                    reject_hard_links=settings.inbox.hard_links == "reject" and ground.is_local,
-                ),
-                store=store.intake,
-                inbox=inbox,
-                shelves=shelves,
-                lane=lane_of,
-                rules=rules_of,
-                ring_dispatch=bells.dispatch.ring,
-                ring_delivery=bells.delivery.ring,
-            ),
-            rejecter=Rejecter(store=store.intake, shelves=shelves),
-            keeper=keeper(HoldName.ROOT),
+        intake=_intake(parts),
+        dispatch=_dispatch(parts, key_hash),
+        polling=_polling(parts),
+        delivery=_delivery(parts, keep_going),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What more than one stage is made of."""
+
+    settings: Settings
+    ground: Ground
+    api: BatchesApi
+    bells: Bells
+    clock: Callable[[], Now]
+    inbox: Inbox
+    manifests: Manifests
+    shelves: Shelves
+    catalogue: Catalogue
+    lane_of: Callable[[Lane], LaneSettings]
+
+    @property
+    def store(self) -> Store:
+        return self.ground.store
+
+    def backoff(self) -> Backoff:
+        return Backoff(first=self.settings.retry.first, longest=self.settings.retry.max)
+
+    def keeper(self, name: HoldName) -> Keeper:
+        return Keeper(name, holds=self.store.holds, backoff=self.backoff(), chance=random.random)
+
+
+def _intake(parts: _Parts) -> Intake:
+    store = parts.store.intake
+    return Intake(
+        _intake_settings(parts.settings, is_local=parts.ground.is_local),
+        store=store,
+        inbox=parts.inbox,
+        presence=parts.ground.presence,
+        recorder=_recorder(parts),
+        rejecter=Rejecter(store=store, shelves=parts.shelves),
+        keeper=parts.keeper(HoldName.ROOT),
+    )
+
+
+def _recorder(parts: _Parts) -> Recorder:
+    inbox = parts.settings.inbox
+    return Recorder(
+        RecorderSettings(
+            file_bytes_max=inbox.max_file_bytes,
+            jsonl_bytes_max=inbox.max_jsonl_bytes,
+            reject_hard_links=inbox.hard_links == "reject" and parts.ground.is_local,
         ),
-        dispatch=Dispatch(
-            DispatchSettings(
-                instance=ground.instance,
-                base_url=settings.api.base_url,
-                key_hash=key_hash,
-                retry_longest=settings.retry.max,
-            ),
-            store=store.dispatch,
-            holds=store.holds,
-            manifests=manifests,
-            presence=ground.presence,
-            api=api,
-            windows=Windows(lambda lane: lane_of(lane).window),
-            reconciler=Reconciler(
-                ReconcileSettings(
-                    grace=settings.api.grace,
-                    poll_first=settings.poll.first,
-                    poll_factor=settings.poll.factor,
-                    poll_longest=settings.poll.max,
-                ),
-                store=store.dispatch,
-                manifests=manifests,
-                api=api,
-                backoff=backoff(),
-                chance=random.random,
-                ring_polling=bells.polling.ring,
-            ),
-            keeper=keeper(HoldName.SENDING),
-            ring_polling=bells.polling.ring,
-            ring_delivery=bells.delivery.ring,
+        store=parts.store.intake,
+        inbox=parts.inbox,
+        shelves=parts.shelves,
+        lane=parts.lane_of,
+        rules=lru_cache(maxsize=LANES_MAX)(
+            lambda lane: _rules(parts.settings, parts.lane_of(lane), parts.catalogue.cap)
         ),
-        polling=Polling(
-            PollingSettings(first=settings.poll.first, factor=settings.poll.factor, longest=settings.poll.max),
-            store=store.polling,
-            keeper=keeper(HoldName.API),
-            api=api,
-            chance=random.random,
-            ring_delivery=bells.delivery.ring,
+        ring_dispatch=parts.bells.dispatch.ring,
+        ring_delivery=parts.bells.delivery.ring,
+    )
+
+
+def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
+    settings, ground = parts.settings, parts.ground
+    return Dispatch(
+        DispatchSettings(
+            instance=ground.instance,
+            base_url=settings.api.base_url,
+            key_hash=key_hash,
+            retry_longest=settings.retry.max,
         ),
-        delivery=Delivery(
-            DeliverySettings(
-                replaces_old=settings.outbox.on_existing == "replace",
-                done_days=settings.retention.done_days,
-                retry_first=settings.retry.first,
-                retry_longest=settings.retry.max,
-            ),
-            store=store.delivery,
-            holds=store.holds,
-            outbox=Outbox(ground.root, ground.instance, is_local=ground.is_local),
-            shelves=shelves,
-            manifests=manifests,
-            api=api,
-            catalogue=catalogue,
-            backoff=backoff(),
-            chance=random.random,
-            clock=clock,
-            keep_going=keep_going,
-            ring_dispatch=bells.dispatch.ring,
+        store=parts.store.dispatch,
+        holds=parts.store.holds,
+        manifests=parts.manifests,
+        presence=ground.presence,
+        api=parts.api,
+        windows=Windows(lambda lane: parts.lane_of(lane).window),
+        reconciler=_reconciler(parts),
+        keeper=parts.keeper(HoldName.SENDING),
+        ring_polling=parts.bells.polling.ring,
+        ring_delivery=parts.bells.delivery.ring,
+    )
+
+
+def _reconciler(parts: _Parts) -> Reconciler:
+    poll = parts.settings.poll
+    return Reconciler(
+        ReconcileSettings(
+            grace=parts.settings.api.grace, poll_first=poll.first, poll_factor=poll.factor, poll_longest=poll.max
         ),
+        store=parts.store.dispatch,
+        manifests=parts.manifests,
+        api=parts.api,
+        backoff=parts.backoff(),
+        chance=random.random,
+        ring_polling=parts.bells.polling.ring,
+    )
+
+
+def _polling(parts: _Parts) -> Polling:
+    poll = parts.settings.poll
+    return Polling(
+        PollingSettings(first=poll.first, factor=poll.factor, longest=poll.max),
+        store=parts.store.polling,
+        keeper=parts.keeper(HoldName.API),
+        api=parts.api,
+        chance=random.random,
+        ring_delivery=parts.bells.delivery.ring,
+    )
+
+
+def _delivery(parts: _Parts, keep_going: Callable[[], bool]) -> Delivery:
+    settings, ground = parts.settings, parts.ground
+    return Delivery(
+        DeliverySettings(
+            replaces_old=settings.outbox.on_existing == "replace",
+            done_days=settings.retention.done_days,
+            retry_first=settings.retry.first,
+            retry_longest=settings.retry.max,
+        ),
+        store=parts.store.delivery,
+        holds=parts.store.holds,
+        outbox=Outbox(ground.root, ground.instance, is_local=ground.is_local),
+        shelves=parts.shelves,
+        manifests=parts.manifests,
+        api=parts.api,
+        catalogue=parts.catalogue,
+        backoff=parts.backoff(),
+        chance=random.random,
+        clock=parts.clock,
+        keep_going=keep_going,
+        ring_dispatch=parts.bells.dispatch.ring,
     )
 
 

@@ -5,71 +5,31 @@ READING and its requests INCOMING, invisible to dispatch, until the last part; a
 source, which `forget_unfinished` removes so that the file is read again from the start.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from batchbox.lifecycle import RequestEvent, SourceEvent
-from batchbox.model import OPEN_REQUEST_STATES, CustomId, Lane, RejectReason, RequestState, SourceState
-from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered
+from batchbox.model import Lane, RejectReason, SourceState
 from batchbox.store.body import remove_params
-from batchbox.store.columns import PIECES_MAX, from_blob, from_ms, to_blob, to_ms
-from batchbox.store.database import Database, Parameters, Row, Transaction
+from batchbox.store.columns import from_blob, from_ms, to_blob, to_ms
+from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.originals import move_away, take_targets
+from batchbox.store.recording import (
+    _OPEN,
+    NewRequest,
+    NewSource,
+    Rejection,
+    RowWriter,
+)
 from batchbox.store.transitions import move_requests_of, move_sources
-
-PIECE_BYTES = 256 * 1024
 
 CLAIMS_MAX = 500
 """So many claims are looked up with one statement; their names may be no text, which rules JSON out."""
 
-SUFFIXES_MAX = 10_000
-"""How many open requests may share one derived id before a further one is refused."""
 
 FORGET_REQUESTS = 10_000
 """So many requests of a long file are removed in one transaction; others write in between."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewSource:
-    """A claimed file that was read."""
-
-    lane: Lane
-    claim: str
-    name: str
-    owner: str
-    size_bytes: int
-    sha256: bytes | None
-    dropped_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRequest:
-    """One request of a claimed file, checked and serialised."""
-
-    custom_id: CustomId
-    explicit: bool
-    line: int | None
-    params: bytes
-    betas: str
-    model: str
-    max_tokens: int
-    extension: str
-    max_attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """Why a file is not taken, as it will be told."""
-
-    reason: RejectReason
-    detail: str
-    what_to_do: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,48 +70,6 @@ class Backlog:
         )
 
 
-class DuplicateIdError(Exception):
-    """An explicit custom_id is taken: by the same file, or by an open request of the lane with other content."""
-
-    def __init__(self, request: NewRequest, *, in_file: bool) -> None:
-        super().__init__(request.custom_id)
-        self.request = request
-        self.in_file = in_file
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """An open request, as a new one of its id meets it."""
-
-    id: int
-    digest: bytes
-    is_attached: bool
-    """The long file that is being read has asked for it in an earlier part."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Resolved:
-    """What becomes of one request of a file."""
-
-    request: NewRequest
-    custom_id: CustomId
-    digest: bytes
-    attach_to: int | None
-    """The open request that it is a double drop of."""
-
-
-_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
-"""Spelled as in the index requests_open, which is used for nothing else."""
-
-_IN_RANGE = (
-    "SELECT r.id, r.lane, r.custom_id, r.digest, "  # noqa: S608 - our own constant
-    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2) "
-    "FROM json_each(?1) AS wanted CROSS JOIN requests AS r ON r.lane = wanted.value ->> 0 "
-    "AND r.custom_id BETWEEN wanted.value ->> 1 AND wanted.value ->> 2 "
-    f"AND length(r.custom_id) <= wanted.value ->> 3 AND r.{_OPEN}"
-)
-
-
 class IntakeStore:
     """The rows that intake writes."""
 
@@ -190,7 +108,7 @@ class IntakeStore:
         to that one; with other content an explicit id rejects its file, and a derived one gets `-2`, `-3` and so on.
         """
         async with self._database.transaction() as transaction:
-            writer = _Writer(transaction, now=now)
+            writer = RowWriter(transaction, now=now)
             await writer.look_up(
                 [(source.lane, request) for source, requests in files for request in _listed(requests)]
             )
@@ -201,7 +119,7 @@ class IntakeStore:
     async def begin(self, source: NewSource) -> int:
         """Record that a long file is being read; return the id for `add_part` and `finish`."""
         async with self._database.transaction() as transaction:
-            writer = _Writer(transaction, now=source.dropped_at)
+            writer = RowWriter(transaction, now=source.dropped_at)
             source_id = await writer.add_source(source, state=SourceState.READING)
             await writer.write()
         return source_id
@@ -209,7 +127,7 @@ class IntakeStore:
     async def add_part(self, source_id: int, lane: Lane, requests: Sequence[NewRequest], *, now: datetime) -> None:
         """Record the next requests of a long file. Raises DuplicateIdError, and then records none of them."""
         async with self._database.transaction() as transaction:
-            writer = _Writer(transaction, now=now, source_id=source_id)
+            writer = RowWriter(transaction, now=now, source_id=source_id)
             await writer.look_up([(lane, request) for request in requests])
             await writer.add_requests(source_id, lane, requests)
             await writer.write()
@@ -314,168 +232,3 @@ async def _remove_some_requests(transaction: Transaction, source_id: int) -> boo
         [(request_id, source_id) for request_id, _ in rows],
     )
     return len(rows) == FORGET_REQUESTS
-
-
-def _numbers_of(custom_id: CustomId) -> tuple[str, str, int]:
-    """Return a range of ids that has every numbered form of this one, and how long those are at most."""
-    forms = [numbered(custom_id, number) for number in (2, 10, 100, SUFFIXES_MAX - 1)]  # one of every length
-    beginning = os.path.commonprefix(forms)  # noqa: RUF071 - of strings, not of paths
-    return beginning, f"{beginning}~", len(forms[-1])  # `~` sorts behind whatever an id may have
-
-
-def _digest(request: NewRequest) -> bytes:
-    return hashlib.sha256(request.betas.encode() + b"\0" + request.params).digest()
-
-
-class _Writer:
-    """Gathers the rows of one transaction, resolving ids against what is open, and writes them table by table."""
-
-    def __init__(self, transaction: Transaction, *, now: datetime, source_id: int | None = None) -> None:
-        self._transaction = transaction
-        self._now_ms = to_ms(now)
-        self._source_id = source_id  # of the long file whose next part this is
-        self._open: dict[tuple[Lane, CustomId], _Open] = {}
-        self._numbered: set[tuple[Lane, CustomId]] = set()  # ids of which every number that is open was looked up
-        self._next_ids: dict[str, int] = {}
-        self._sources: list[Parameters] = []
-        self._requests: list[Parameters] = []
-        self._attachments: list[Parameters] = []
-        self._pieces: list[Parameters] = []
-
-    async def look_up(self, wanted: Sequence[tuple[Lane, NewRequest]]) -> None:
-        """Learn which of the ids are open and, where a derived one is, which of its numbers are."""
-        await self._look_up_ranges(
-            [(lane, request.custom_id, request.custom_id, CUSTOM_ID_CHARACTERS_MAX) for lane, request in wanted]
-        )
-        derived = {(lane, request.custom_id) for lane, request in wanted if not request.explicit}
-        await self._look_up_numbers(derived & self._open.keys())
-
-    async def _look_up_numbers(self, ids: AbstractSet[tuple[Lane, CustomId]]) -> None:
-        unknown = ids - self._numbered
-        if unknown:
-            await self._look_up_ranges([(lane, *_numbers_of(custom_id)) for lane, custom_id in unknown])
-            self._numbered |= unknown
-
-    async def _look_up_ranges(self, ranges: Sequence[tuple[Lane, str, str, int]]) -> None:
-        rows = await self._transaction.all(_IN_RANGE, (json.dumps(ranges), self._source_id))
-        for id_, lane, custom_id, digest, is_attached in rows:
-            self._open[lane, custom_id] = _Open(id_, digest, bool(is_attached))
-
-    async def add_file(self, source: NewSource, requests: Sequence[NewRequest] | Rejection) -> Rejection | None:
-        """Add a file with its requests, or with the rejection that it came with or that its ids bring."""
-        if isinstance(requests, Rejection):
-            await self.add_source(source, state=SourceState.REJECTING, rejection=requests)
-            return requests
-        try:
-            resolved = await self._resolve(source.lane, requests)
-        except DuplicateIdError as error:
-            rejection = duplicate_id(error)
-            await self.add_source(source, state=SourceState.REJECTING, rejection=rejection)
-            return rejection
-        source_id = await self.add_source(source, state=SourceState.OPEN, open_count=len(resolved))
-        await self._add_resolved(source_id, source.lane, resolved, state=RequestState.WAITING)
-        return None
-
-    async def add_requests(self, source_id: int, lane: Lane, requests: Sequence[NewRequest]) -> None:
-        """Add the next part of a long file. Raises DuplicateIdError."""
-        resolved = await self._resolve(lane, requests)
-        await self._add_resolved(source_id, lane, resolved, state=RequestState.INCOMING)
-
-    async def add_source(
-        self, source: NewSource, *, state: SourceState, open_count: int = 0, rejection: Rejection | None = None
-    ) -> int:
-        """Add the file's own row; return its id."""
-        id_ = await self._new_id("sources")
-        told = (rejection.reason, rejection.detail, rejection.what_to_do, self._now_ms) if rejection else (None,) * 4
-        self._sources.append(
-            (
-                id_, state, source.lane, to_blob(source.claim), to_blob(source.name), source.owner,
-                source.size_bytes, source.sha256, to_ms(source.dropped_at), open_count, *told,
-            )
-        )  # fmt: skip
-        return id_
-
-    async def write(self) -> None:
-        """Write what was gathered."""
-        await self._transaction.run_many(
-            "INSERT INTO sources (id, state, lane, claim, name, owner, size_bytes, sha256, dropped_at, open_count, "
-            "reason, detail, what_to_do, rejected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            self._sources,
-        )
-        await self._transaction.run_many(
-            "INSERT INTO requests (id, state, lane, custom_id, digest, betas, model, max_tokens, extension, "
-            "max_attempts, size_bytes, accepted_at, waiting_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            self._requests,
-        )
-        await self._transaction.run_many(
-            "INSERT INTO attachments (request_id, source_id, line) VALUES (?, ?, ?)", self._attachments
-        )
-        await self._transaction.run_many("INSERT INTO body_pieces (key, data) VALUES (?, ?)", self._pieces)
-
-    async def _resolve(self, lane: Lane, requests: Sequence[NewRequest]) -> list[_Resolved]:
-        here: set[CustomId] = set()
-        resolved = []
-        for request in requests:
-            one = await self._resolve_one(lane, request, here)
-            here.add(one.custom_id)
-            resolved.append(one)
-        return resolved
-
-    async def _resolve_one(self, lane: Lane, request: NewRequest, here: set[CustomId]) -> _Resolved:
-        digest = _digest(request)
-        custom_id = request.custom_id
-        for suffix in range(2, SUFFIXES_MAX):
-            existing = self._open.get((lane, custom_id))
-            in_file = custom_id in here or (existing is not None and existing.is_attached)
-            if existing is None and not in_file:
-                return _Resolved(request, custom_id, digest, attach_to=None)
-            if existing is not None and not in_file and existing.digest == digest:
-                return _Resolved(request, custom_id, digest, attach_to=existing.id)
-            if request.explicit:
-                raise DuplicateIdError(request, in_file=in_file)
-            if custom_id == request.custom_id:
-                await self._look_up_numbers({(lane, custom_id)})
-            custom_id = numbered(request.custom_id, suffix)
-        raise DuplicateIdError(request, in_file=False)
-
-    async def _add_resolved(
-        self, source_id: int, lane: Lane, resolved: Sequence[_Resolved], *, state: RequestState
-    ) -> None:
-        for one in resolved:
-            request_id = one.attach_to
-            if request_id is None:
-                request_id = await self._add_request(lane, one, state=state)
-            self._attachments.append((request_id, source_id, one.request.line))
-
-    async def _add_request(self, lane: Lane, one: _Resolved, *, state: RequestState) -> int:
-        id_ = await self._new_id("requests")
-        new = one.request
-        self._requests.append(
-            (
-                id_, state, lane, one.custom_id, one.digest, new.betas, new.model, new.max_tokens,
-                new.extension, new.max_attempts, len(new.params), self._now_ms, self._now_ms,
-            )
-        )  # fmt: skip
-        for piece, start in enumerate(range(0, len(new.params), PIECE_BYTES)):
-            self._pieces.append((id_ * PIECES_MAX + piece, new.params[start : start + PIECE_BYTES]))
-        self._open[lane, one.custom_id] = _Open(id_, one.digest, is_attached=False)
-        return id_
-
-    async def _new_id(self, table: Literal["sources", "requests"]) -> int:
-        if table not in self._next_ids:
-            rows = await self._transaction.all(f"SELECT coalesce(max(id), 0) FROM {table}")  # noqa: S608 - two constants
-            self._next_ids[table] = int(rows[0][0])
-        self._next_ids[table] += 1
-        return self._next_ids[table]
-
-
-def duplicate_id(error: DuplicateIdError) -> Rejection:
-    """Tell a person which id is taken, and by what."""
-    request = error.request
-    where = "" if request.line is None else f"line {request.line}: "
-    taken = "is in this file twice" if error.in_file else "belongs to a request that has not ended, with other content"
-    return Rejection(
-        reason=RejectReason.DUPLICATE_ID,
-        detail=f'{where}custom_id "{request.custom_id}" {taken}',
-        what_to_do="Give the request another custom_id, or wait until the other one has its answer, and drop it again.",
-    )
