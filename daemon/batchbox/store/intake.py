@@ -16,7 +16,7 @@ from batchbox.store.columns import from_blob, from_ms, to_blob, to_ms
 from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.originals import move_away, take_targets
 from batchbox.store.recording import (
-    _OPEN,
+    IS_OPEN,
     NewRequest,
     NewSource,
     Rejection,
@@ -138,7 +138,7 @@ class IntakeStore:
             await move_requests_of(transaction, source_id, RequestEvent.ADMIT)
             await transaction.run(
                 "UPDATE sources SET sha256 = ?1, size_bytes = ?2, open_count = (SELECT count(*) FROM attachments "  # noqa: S608 - our own constant
-                f"JOIN requests ON id = request_id WHERE source_id = ?3 AND {_OPEN}) WHERE id = ?3",
+                f"JOIN requests ON id = request_id WHERE source_id = ?3 AND {IS_OPEN}) WHERE id = ?3",
                 (sha256, size_bytes, source_id),
             )
             await move_sources(transaction, [source_id], SourceEvent.RECORD)

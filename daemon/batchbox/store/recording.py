@@ -17,14 +17,14 @@ from batchbox.store.database import Parameters, Transaction
 PIECE_BYTES = 256 * 1024
 SUFFIXES_MAX = 10_000
 """How many open requests may share one derived id before a further one is refused."""
-_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
+IS_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
 
 _IN_RANGE = (
     "SELECT r.id, r.lane, r.custom_id, r.digest, "  # noqa: S608 - our own constant
     "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2) "
     "FROM json_each(?1) AS wanted CROSS JOIN requests AS r ON r.lane = wanted.value ->> 0 "
     "AND r.custom_id BETWEEN wanted.value ->> 1 AND wanted.value ->> 2 "
-    f"AND length(r.custom_id) <= wanted.value ->> 3 AND r.{_OPEN}"
+    f"AND length(r.custom_id) <= wanted.value ->> 3 AND r.{IS_OPEN}"
 )
 """Spelled as in the index requests_open, which is used for nothing else."""
 
