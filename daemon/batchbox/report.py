@@ -30,6 +30,11 @@ class Notifier:
         self.watchdog_seconds = _watchdog_seconds(environment, process_id)
         """After so long without `watchdog()` the service is killed, so call it twice as often. None: never."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._address is not None
+
     def ready(self) -> bool:
         """Say that the start is over and work is being done."""
         return self._send("READY=1")

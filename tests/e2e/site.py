@@ -137,13 +137,16 @@ class Site:
         self.config_file.write_text(tomli_w.dumps(whole))
 
     @asynccontextmanager
-    async def daemon(self, *options: str, key: str | None = KEY) -> AsyncIterator[Daemon]:
+    async def daemon(
+        self, *options: str, key: str | None = KEY, environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Daemon]:
         """Run a daemon while the block lasts; whatever still runs then is killed."""
         log_file = self._folder / f"daemon-{len(self._daemons)}.log"
+        environment = self._environment(key) | dict(environment or {})
         with log_file.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 COMMAND, "run", "--config", str(self.config_file), *options,
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(key),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             )  # fmt: skip
         daemon = Daemon(process, log_file)
         self._daemons.append(daemon)

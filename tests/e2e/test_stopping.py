@@ -1,7 +1,10 @@
 """Stopping: quickly, whatever is under way, and nothing of it is lost."""
 
+import contextlib
 import signal
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +73,26 @@ async def test_a_stop_while_files_pour_in_loses_none(site: Site) -> None:
     assert len(site.simulator.ledger.bought) == 600
     assert len(site.visible("outbox")) == 1200
     site.check_everything_ended()
+
+
+async def test_systemd_is_told_of_the_start_of_life_and_of_the_end(site: Site, tmp_path: Path) -> None:
+    """READY once, the watchdog fed about twice per interval with a status in words, and STOPPING."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.setblocking(False)
+        heard: list[str] = []
+        async with site.daemon(environment={"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"}) as daemon:
+            await until(lambda: _listen(manager, heard).count("WATCHDOG=1") > 3, "it shows that it is alive")
+            await daemon.stop()
+        _listen(manager, heard)
+
+    assert (heard[0], heard[-1], heard.count("READY=1")) == ("READY=1", "STOPPING=1", 1)
+    assert "STATUS=0 waiting, 0 batches open" in heard
+
+
+def _listen(manager: socket.socket, heard: list[str]) -> list[str]:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            heard.append(manager.recv(4096).decode())
+    return heard

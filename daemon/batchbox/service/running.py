@@ -112,7 +112,8 @@ async def _serve(
             async with anyio.create_task_group() as workers:
                 for stage, bell, pulse in driven:
                     workers.start_soon(_drive, stage, bell, pulse, stop)
-                helpers.start_soon(_tell_systemd, notifier, ground, [pulse for *_, pulse in driven])
+                if notifier.is_heard:
+                    helpers.start_soon(_tell_systemd, notifier, ground, [pulse for *_, pulse in driven])
                 if _trusts_events(settings, is_local=ground.is_local):
                     helpers.start_soon(ring_on_changes, settings.paths.root / INBOX, bells.intake.ring, stop)
                 if drain:
