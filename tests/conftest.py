@@ -1,6 +1,14 @@
-"""What every test stands on: the `--slow` switch."""
+"""What every test stands on: the `--slow` switch, and Ctrl-C as a terminal gives it."""
+
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Let what the tests start obey Ctrl-C, even where the run itself was started with it ignored (`nohup … &`)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
