@@ -1,8 +1,11 @@
-"""What every test stands on: the `--slow` switch, and Ctrl-C as a terminal gives it."""
+"""What every test stands on: the `--slow` switch, Ctrl-C as a terminal gives it, and processes at no cost."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
+
+from forking import ForkServer
 
 
 def pytest_configure() -> None:
@@ -22,3 +25,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Start the process that the tests' commands and daemons are forked from."""
+    with ForkServer() as server:
+        yield server

@@ -5,6 +5,7 @@ raw server on loopback, which keeps what arrived.
 """
 
 import asyncio
+import contextlib
 import gzip
 import json
 import logging
@@ -697,6 +698,59 @@ async def test_an_empty_list_is_a_list() -> None:
 
     assert list(page.batches) == []
     assert page.last_id is None
+
+
+async def test_a_batch_is_cancelled_with_one_post() -> None:
+    """And the batch comes back as it is then."""
+    asked: list[tuple[str, str]] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        asked.append((request.method, request.url.path))
+        return httpx2.Response(200, json=batch_json(processing_status="canceling"))
+
+    async with api_over(handler) as api:
+        batch = await api.cancel(BATCH_ID)
+
+    assert asked == [("POST", f"/gateway/v1/messages/batches/{BATCH_ID}/cancel")]
+    assert (batch.status, batch.archived_at) == ("canceling", None)
+
+
+async def test_cancelling_a_batch_that_has_ended_is_trouble_with_this_call() -> None:
+    """The API's documentation says 400."""
+    async with api_over(lambda _: httpx2.Response(400, content=error_json("invalid_request_error"))) as api:
+        with pytest.raises(ApiTrouble) as caught:
+            await api.cancel(BATCH_ID)
+
+    assert caught.value.trouble.kind is TroubleKind.CLIENT
+
+
+async def test_the_organization_is_the_one_that_answered_last() -> None:
+    """An answer that does not say it, a gateway's perhaps, changes nothing."""
+    names: list[str | None] = ["org_1", None, "org_2"]
+
+    def handler(_: httpx2.Request) -> httpx2.Response:
+        name = names.pop(0)
+        headers = {} if name is None else {"anthropic-organization-id": name}
+        return httpx2.Response(404 if name == "org_2" else 200, json=batch_json(), headers=headers)
+
+    async with api_over(handler) as api:
+        before = api.organization_id
+        seen = []
+        for _ in range(3):
+            with contextlib.suppress(ApiTrouble):
+                await api.retrieve(BATCH_ID)
+            seen.append(api.organization_id)
+
+    assert (before, seen) == (None, ["org_1", "org_1", "org_2"])
+
+
+async def test_a_batch_whose_results_are_archived_says_since_when() -> None:
+    """Then they can no longer be read."""
+    moment = "2026-09-01T00:00:00+00:00"
+    async with api_over(lambda _: httpx2.Response(200, json=batch_json(archived_at=moment))) as api:
+        batch = await api.retrieve(BATCH_ID)
+
+    assert batch.archived_at == datetime.fromisoformat(moment)
 
 
 async def test_a_model_is_looked_up() -> None:

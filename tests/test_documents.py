@@ -20,6 +20,7 @@ from batchbox.documents import (
     manifest_head,
     manifest_line,
     result_json,
+    wire_ids_in,
     with_request_id,
 )
 from batchbox.model import ApiBatchId, CustomId, Instance, Lane, Nonce, RejectReason, WireId
@@ -44,7 +45,7 @@ FACTS = Facts(
 ANSWER = Answer(
     reason=None, stop_reason="end_turn", usage={"output_tokens": 2}, cost_usd=Decimal("0.000200"), message=MESSAGE
 )
-FAILURE = Failure(type="refused", text="no \u202e\x1b", what_to_do="Correct it.")
+FAILURE = Failure(type="refused", text="no \u202e\x1b", what_to_do="Correct it.", billed=False)
 EXPLANATION = Explanation(
     name="a.json",
     reason=RejectReason.BAD_JSON,
@@ -85,6 +86,14 @@ def test_a_result_says_everything_about_its_request_and_holds_the_message_unchan
         "ended_at": None,
         "message": json.loads(MESSAGE),
     }
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+def test_what_was_recovered_says_so_and_nothing_else_mentions_it(recovered: bool) -> None:
+    facts = replace(FACTS, recovered=recovered)
+
+    for document in (result_json(facts, ANSWER), error_json(facts, FAILURE)):
+        assert json.loads(b"".join(document)).get("recovered") is (True if recovered else None)
 
 
 def test_an_incomplete_answer_says_so_and_why() -> None:
@@ -156,6 +165,36 @@ def test_the_custom_id_is_found_in_the_first_bytes_of_every_document(
     assert custom_id_in(error[:HEAD_BYTES]) == custom_id
 
 
+def test_an_error_of_which_nobody_knows_whether_it_was_billed_says_just_that() -> None:
+    document = json.loads(b"".join(error_json(FACTS, replace(FAILURE, billed=None))))
+
+    assert (document["billed"], document["cost_usd"]) == (None, None)
+
+
+@given(name=NAMES)
+def test_the_wire_ids_are_found_in_the_first_bytes_of_every_document(name: str) -> None:
+    facts = replace(FACTS, source=name)
+
+    for document in (result_json(facts, ANSWER), error_json(facts, FAILURE)):
+        assert wire_ids_in(b"".join(document)[:HEAD_BYTES]) == list(FACTS.wire_ids)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b'{"wire_ids": ["a__aaaaaaaa-1"]}',
+        b'{\n  "deep": {\n    "wire_ids": ["a__aaaaaaaa-1"]}}',
+        b'{\n  "wire_ids": [1, 2]}',
+        b'{\n  "wire_ids": ["\xff"]}',
+        b'{\n  "wire_ids": ["a__aaaaaaaa-1"',
+        b'{\n  "wire_ids": [' + b"[" * 20_000 + b"]",
+    ],
+)
+def test_what_is_no_document_of_ours_has_no_wire_ids(head: bytes) -> None:
+    assert wire_ids_in(head) == []
+
+
 def test_a_file_that_names_a_custom_id_later_on_cannot_pass_for_another() -> None:
     facts = replace(FACTS, source='", "custom_id": "stolen"')
     message = b'{"custom_id": "stolen"}'
@@ -207,6 +246,7 @@ def test_a_manifest_is_one_json_object_a_line() -> None:
         mark=MOMENT,
         base_url="https://api.example",
         replaces=None,
+        intended_at=MOMENT,
     )
     line = manifest_line(
         number=1,
@@ -226,6 +266,7 @@ def test_a_manifest_is_one_json_object_a_line() -> None:
         "mark": "2026-08-01T12:30:05Z",
         "base_url": "https://api.example",
         "replaces": None,
+        "intended_at": "2026-08-01T12:30:05Z",
     }
     assert json.loads(line)["source"] == "new\nline\\xff.md"
 

@@ -49,7 +49,7 @@ LAYERS = (
         pure=True,
     ),
     Layer(name="adapters", units={"store", "folders", "anthropic_api", "watch", "lanes", "report"}),
-    Layer(name="stages", units={"intake", "dispatch", "polling", "delivery"}),
+    Layer(name="stages", units={"account", "intake", "dispatch", "polling", "delivery"}),
     Layer(name="service", units={"service"}),
     Layer(name="simulator", units={"simulator"}),
     Layer(name="cli", units={"cli"}),

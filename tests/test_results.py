@@ -162,6 +162,30 @@ def test_a_result_without_a_message_is_understood(kind: str) -> None:
     assert (line.facts.result_type, line.message, line.text, line.usage) == (kind, b"", b"", {})
 
 
+def test_a_result_of_a_kind_that_is_new_is_read_like_an_answer_if_there_is_one() -> None:
+    """It may be paid for."""
+    message = message_of({"type": "text", "text": "x"})
+
+    line = only(json.dumps({"custom_id": WIRE_ID, "result": {"type": "something_new", "message": message}}).encode())
+
+    assert (line.facts.result_type, line.facts.has_message, line.text) == ("something_new", True, b"x")
+    assert line.usage == {"input_tokens": 11, "output_tokens": 7}
+
+
+@pytest.mark.parametrize("result", [{"type": "expired"}, {"type": "something_new", "message": None}, None])
+def test_a_result_without_an_answer_has_no_message(result: object) -> None:
+    line = only(json.dumps({"custom_id": WIRE_ID, "result": result}).encode())
+
+    assert not line.facts.has_message
+
+
+@pytest.mark.parametrize("ours", [succeeded(message_of({"type": "text", "text": "x"})), succeeded(message_of("odd"))])
+def test_a_mark_of_the_byte_order_hides_nothing(ours: bytes) -> None:
+    """Some gateway may put one before the first line."""
+    assert only(b"\xef\xbb\xbf" + ours) == only(ours)
+    assert signature_of(b"\xef\xbb\xbf" + ours) == Signature(nonce=Nonce("abcdefgh"))
+
+
 def test_an_error_comes_with_its_type_its_message_and_the_apis_name_for_it() -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "later"}, "request_id": "req_1"}
 

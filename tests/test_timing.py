@@ -4,9 +4,11 @@ from hypothesis import strategies as st
 
 from batchbox.timing import (
     JITTER_SHARE,
+    LATE_LOOK_SECONDS,
     Backoff,
     backoff_seconds,
     jittered,
+    late_look_seconds,
     look_seconds,
     poll_seconds,
 )
@@ -108,3 +110,8 @@ def test_a_server_cannot_shorten_the_back_off() -> None:
     backoff = Backoff(first=10, longest=35)
 
     assert backoff.fail(1000, chance=0, at_least=1) == 1010
+
+
+def test_a_batch_that_was_given_up_is_looked_for_every_hour() -> None:
+    assert late_look_seconds(15 * 60) == late_look_seconds(24 * 3600) == LATE_LOOK_SECONDS == 3600
+    assert late_look_seconds(1.0) == 4.0

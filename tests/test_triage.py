@@ -13,8 +13,12 @@ from batchbox.triage import (
     Incomplete,
     LineFacts,
     Retry,
+    blames_betas,
     create_outcome,
+    is_about_own_header,
+    is_known,
     judge_line,
+    names_a_request,
     retry_after_seconds,
     trouble_from,
     what_to_do,
@@ -42,6 +46,7 @@ def line(result_type: str = "succeeded", **changes: object) -> LineFacts:
     facts: dict[str, object] = {
         "result_type": result_type,
         "stop_reason": "end_turn" if result_type == "succeeded" else None,
+        "has_message": result_type == "succeeded",
         "has_text": result_type == "succeeded",
         "has_tool_use": False,
         "error_type": None,
@@ -321,10 +326,32 @@ def test_a_request_cancelled_elsewhere_is_never_silently_bought_again() -> None:
 
 
 def test_an_unknown_kind_of_result_is_an_error_that_names_it() -> None:
-    verdict = judge_line(line("invented_tomorrow"))
+    verdict = judge_line(line("invented_tomorrow", error_message="too warm"))
 
     assert isinstance(verdict, Failed)
-    assert verdict.error_type == "invented_tomorrow"
+    assert (verdict.error_type, verdict.billed) == ("invented_tomorrow", None)
+    assert "too warm" in verdict.text
+
+
+def test_an_unknown_kind_of_result_with_a_message_is_an_answer_of_which_nobody_can_say_whether_it_is_whole() -> None:
+    assert judge_line(line("invented_tomorrow", has_message=True)) == Incomplete(reason="invented_tomorrow")
+
+
+@pytest.mark.parametrize(
+    ("facts", "known"),
+    [
+        (line(), True),
+        (line(stop_reason="compaction"), True),
+        (line(stop_reason="invented_tomorrow"), False),
+        (line(stop_reason=None), False),
+        (line("errored"), True),
+        (line("canceled"), True),
+        (line("expired"), True),
+        (line("invented_tomorrow"), False),
+    ],
+)
+def test_what_the_documentation_does_not_name_is_not_known(facts: LineFacts, known: bool) -> None:
+    assert is_known(facts) is known
 
 
 @pytest.mark.parametrize("error_type", [*ErrorType, "invalid_request_error", "overloaded_error", "invented_tomorrow"])
@@ -338,3 +365,42 @@ def test_every_error_comes_with_a_next_step(error_type: str) -> None:
 @pytest.mark.parametrize("error_type", ["authentication_error", "permission_error", "billing_error"])
 def test_what_the_dropper_cannot_cure_names_who_can(error_type: str) -> None:
     assert "whoever runs batchbox" in what_to_do(error_type)
+
+
+# What a refusal is about.
+
+OWN = ["output-300k-2026-03-24", "configured-beta"]
+BETAS = [*OWN, "asked-for-beta"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "own", "files"),
+    [
+        ("Unexpected value(s) `output-300k-2026-03-24` for the `anthropic-beta` header.", True, False),
+        ("Unexpected value(s) `configured-beta` for the `anthropic-beta` header.", True, False),
+        ("Unexpected value(s) `asked-for-beta` for the `anthropic-beta` header.", False, True),
+        ("anthropic-beta: too long", True, False),
+        ("requests.0.custom_id: String should match pattern", False, False),
+        ("the organization may not do this", False, False),
+    ],
+)
+def test_a_refusal_blames_our_own_header_the_files_betas_or_neither(refusal: str, own: bool, files: bool) -> None:
+    """Ours is in every batch, so it holds all sending; theirs is the files' fault."""
+    assert is_about_own_header(refusal, betas=BETAS, own_betas=OWN) is own
+    assert blames_betas(refusal, betas=BETAS, own_betas=OWN) is files
+
+
+@pytest.mark.parametrize(
+    ("refusal", "names"),
+    [
+        ("400 invalid_request_error: requests.12.params: Field required", True),
+        ("400 invalid_request_error: request 3 is not valid", True),
+        ("400 invalid_request_error: requests[0]: too long", True),
+        ("400 invalid_request_error: custom_id must be unique", True),
+        ("400 invalid_request_error: your organization may not use batches", False),
+        ("400 invalid_request_error: too many requests are waiting", False),
+    ],
+)
+def test_a_refusal_names_a_request_or_none(refusal: str, names: bool) -> None:
+    """One that every half meets, and that names none, is nobody's fault."""
+    assert names_a_request(refusal) is names

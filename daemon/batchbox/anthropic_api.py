@@ -79,6 +79,7 @@ async def open_api(
     """
     headers = {} if workspace_id is None else {"anthropic-workspace-id": workspace_id}
     _check_sendable({"the API key": api_key, **headers})
+    account = _Account()
     http_client = httpx2.AsyncClient(
         follow_redirects=False,  # a 307 would carry prompts and key to another origin
         trust_env=False,
@@ -86,6 +87,7 @@ async def open_api(
         proxy=proxy,
         transport=transport,
         timeout=timeout_seconds,
+        event_hooks={"response": [account.note]},
         limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=2),
     )
     async with anthropic.AsyncAnthropic(
@@ -97,18 +99,31 @@ async def open_api(
         default_headers=headers,
         http_client=http_client,
     ) as client:
-        yield AnthropicApi(client, timeout_seconds=timeout_seconds, create_timeout_seconds=create_timeout_seconds)
+        yield AnthropicApi(
+            client, account, timeout_seconds=timeout_seconds, create_timeout_seconds=create_timeout_seconds
+        )
 
 
 class AnthropicApi:
     """`api.BatchesApi` over one client of the SDK. Made by `open_api`, which sees to the client's settings."""
 
     def __init__(
-        self, client: anthropic.AsyncAnthropic, *, timeout_seconds: float, create_timeout_seconds: float
+        self,
+        client: anthropic.AsyncAnthropic,
+        account: "_Account",
+        *,
+        timeout_seconds: float,
+        create_timeout_seconds: float,
     ) -> None:
         self._client = client
+        self._account = account
         self._timeout_seconds = timeout_seconds
         self._create_timeout_seconds = create_timeout_seconds
+
+    @property
+    def organization_id(self) -> str | None:
+        """Whose account gave the latest answer, as far as an answer has said so."""
+        return self._account.organization_id
 
     async def create(self, body: BatchBody, *, betas: Sequence[str]) -> CreateOutcome:
         """Send one batch, once. Raises nothing for what the network or the server did; cancellation goes through."""
@@ -135,6 +150,10 @@ class AnthropicApi:
     async def retrieve(self, batch_id: ApiBatchId) -> BatchInfo:
         """Look at one batch. Raises ApiTrouble, NOT_FOUND among others."""
         return _batch_info(await self._get(_batch_path(batch_id), _BatchAnswer))
+
+    async def cancel(self, batch_id: ApiBatchId) -> BatchInfo:
+        """Ask for a batch to end early; what is finished keeps its results. Raises ApiTrouble: CLIENT if it ended."""
+        return _batch_info(await self._call("POST", f"{_batch_path(batch_id)}/cancel", _BatchAnswer))
 
     @asynccontextmanager
     async def results(self, batch_id: ApiBatchId) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -181,11 +200,15 @@ class AnthropicApi:
         )
 
     async def _get(self, path: str, answer_type: type[T], *, params: Mapping[str, object] | None = None) -> T:
+        return await self._call("GET", path, answer_type, params=params)
+
+    async def _call(
+        self, method: str, path: str, answer_type: type[T], *, params: Mapping[str, object] | None = None
+    ) -> T:
+        call = self._client.get if method == "GET" else self._client.post
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                response = await self._client.get(
-                    path, cast_to=httpx2.Response, options={"params": params or {}, "max_retries": 0}
-                )
+                response = await call(path, cast_to=httpx2.Response, options={"params": params or {}, "max_retries": 0})
         except (anthropic.APIError, TimeoutError) as error:
             raise self._trouble(error, path=path) from error
         log.debug("call answered", extra={"path": path, "request_id": _id_of(response)})
@@ -241,6 +264,17 @@ class AnthropicApi:
         return text.replace(self._client.api_key or "\0", "[the API key]")
 
 
+class _Account:
+    """Remembers whose account answered last. Written by the HTTP client's hook alone."""
+
+    def __init__(self) -> None:
+        self.organization_id: str | None = None
+
+    async def note(self, response: httpx2.Response) -> None:
+        """Read the header that every answer of the API's carries; what others answer has none."""
+        self.organization_id = response.headers.get("anthropic-organization-id", self.organization_id)
+
+
 class _WatchedBody:
     """A body that knows whether its last piece was ever handed out. Every iteration starts from the first byte."""
 
@@ -273,6 +307,7 @@ class _BatchAnswer:
     created_at: Moment
     expires_at: Moment
     ended_at: Moment | None = None
+    archived_at: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,8 +357,13 @@ def _batch_info(answer: _BatchAnswer) -> BatchInfo:
         counts=answer.request_counts,
         created_at=answer.created_at.astimezone(UTC),
         expires_at=answer.expires_at.astimezone(UTC),
-        ended_at=None if answer.ended_at is None else answer.ended_at.astimezone(UTC),
+        ended_at=_optional(answer.ended_at),
+        archived_at=_optional(answer.archived_at),
     )
+
+
+def _optional(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def _decoded(answer_type: type[T], content: bytes) -> T | None:

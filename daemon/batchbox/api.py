@@ -8,11 +8,17 @@ implements this over the SDK; the tests' fake is the second implementation.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
 from batchbox.model import ApiBatchId
+
+RESULTS_KEPT = timedelta(days=29)
+"""For so long after `created_at` results can be read (the API's documentation)."""
+
+RESULTS_URGENT_AFTER = timedelta(days=25)
+"""From then on a person is told that results which are not delivered will soon be gone."""
 
 
 class TroubleKind(StrEnum):
@@ -79,6 +85,8 @@ class BatchInfo:
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None
+    archived_at: datetime | None = None
+    """Since when its results can no longer be read; None while they can."""
 
     @property
     def has_ended(self) -> bool:
@@ -157,6 +165,10 @@ class BatchBody(Protocol):
 class BatchesApi(Protocol):
     """The calls, each at most once on the wire: nothing in here retries."""
 
+    @property
+    def organization_id(self) -> str | None:
+        """Whose account gave the latest answer, as far as an answer has said so."""
+
     async def create(self, body: BatchBody, *, betas: Sequence[str]) -> CreateOutcome:
         """Send one batch, once. Raises nothing for what the network or the server did."""
 
@@ -165,6 +177,9 @@ class BatchesApi(Protocol):
 
     async def retrieve(self, batch_id: ApiBatchId) -> BatchInfo:
         """Look at one batch. Raises ApiTrouble, NOT_FOUND among others."""
+
+    async def cancel(self, batch_id: ApiBatchId) -> BatchInfo:
+        """Ask for a batch to end early; what is finished keeps its results. Raises ApiTrouble: CLIENT if it ended."""
 
     def results(self, batch_id: ApiBatchId) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Stream the results of an ended batch as raw pieces of JSON Lines.

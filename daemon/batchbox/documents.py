@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
@@ -18,10 +19,12 @@ from batchbox.model import ApiBatchId, CustomId, Instance, Lane, Nonce, RejectRe
 FORMAT = 1
 """The version of every document's shape."""
 
-HEAD_BYTES = 4096
-"""So many bytes from the start hold a document's custom_id."""
+HEAD_BYTES = 16_384
+"""So many bytes from the start hold a document's custom_id and, unless its usage is endless, its wire ids."""
 
 _CUSTOM_ID = re.compile(rb'"custom_id": "([a-zA-Z0-9_-]{1,64})"')
+_WIRE_IDS = re.compile(rb'\n  "wire_ids": (\[[^\]]{0,8000}\])')
+"""At the outermost level: the line's own indentation says so, and a string has no line ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class Facts:
     dropped_at: datetime
     sent_at: datetime | None
     ended_at: datetime | None
+    recovered: bool = False
+    """Whether a person had it recovered from manifests; said only if it is so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,8 @@ class Failure:
     type: str
     text: str
     what_to_do: str
+    billed: bool | None
+    """None: nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,35 @@ class Explanation:
     rejected_at: datetime
     receipt: str
     """What no other file has: it makes this the explanation of one file, even of two with the same name and fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestHead:
+    """What the first line of a manifest says of the sending."""
+
+    nonce: Nonce
+    instance: Instance
+    count: int
+    mark: datetime | None
+    base_url: str
+    replaces: Nonce | None
+    intended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestEntry:
+    """What a manifest says of one request."""
+
+    number: int
+    custom_id: CustomId
+    lane: Lane
+    source: str
+    claim: str
+    """Its name in processing/; a byte that is not UTF-8 is spelled out."""
+    sha256: str | None
+
+
+D = TypeVar("D", ManifestHead, ManifestEntry)
 
 
 def result_json(facts: Facts, answer: Answer) -> list[bytes]:
@@ -94,10 +130,11 @@ def result_json(facts: Facts, answer: Answer) -> list[bytes]:
 
 def error_json(facts: Facts, failure: Failure) -> list[bytes]:
     """Return an `.error.json`."""
-    head = _head(facts, status="error", reason=None, stop_reason=None, usage=None, cost_usd=Decimal(0))
+    cost_usd = Decimal(0) if failure.billed is False else None
+    head = _head(facts, status="error", reason=None, stop_reason=None, usage=None, cost_usd=cost_usd)
     tail = {
         "error": {"type": failure.type, "text": failure.text},
-        "billed": False,
+        "billed": failure.billed,
         "what_to_do": failure.what_to_do,
     }
     return [_indented(head | tail), b"\n"]
@@ -107,6 +144,15 @@ def custom_id_in(head: bytes) -> str | None:
     """Return the custom_id of a document of ours from its first HEAD_BYTES bytes, or None."""
     found = _CUSTOM_ID.search(head)
     return found.group(1).decode() if found else None
+
+
+def wire_ids_in(head: bytes) -> Sequence[str]:
+    """Return the wire ids of a document of ours from its first HEAD_BYTES bytes; none for what is not one."""
+    found = _WIRE_IDS.search(head)
+    try:
+        return [] if found is None else msgspec.json.decode(found.group(1), type=list[str])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def explanation(said: Explanation) -> bytes:
@@ -136,6 +182,7 @@ def manifest_head(
     mark: datetime | None,
     base_url: str,
     replaces: Nonce | None,
+    intended_at: datetime,
 ) -> bytes:
     """Return the first line of a manifest."""
     head = {
@@ -146,6 +193,7 @@ def manifest_head(
         "mark": mark,
         "base_url": base_url,
         "replaces": replaces,
+        "intended_at": intended_at,
     }
     return msgspec.json.encode(head) + b"\n"
 
@@ -165,6 +213,23 @@ def manifest_line(
     return msgspec.json.encode(line) + b"\n"
 
 
+def read_manifest_head(line: bytes) -> ManifestHead:
+    """Understand the first line of a manifest. Raises ValueError."""
+    return _decoded(line, ManifestHead)
+
+
+def read_manifest_line(line: bytes) -> ManifestEntry:
+    """Understand a later line of a manifest. Raises ValueError."""
+    return _decoded(line, ManifestEntry)
+
+
+def _decoded(line: bytes, kind: type[D]) -> D:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+
+
 def with_request_id(facts: Facts, request_id: str | None) -> Facts:
     """Return the facts with one more of the API's ids, where there is one."""
     return facts if request_id is None else replace(facts, request_ids=[*facts.request_ids, request_id])
@@ -179,6 +244,7 @@ def _head(
     usage: Mapping[str, object] | None,
     cost_usd: Decimal | None,
 ) -> dict[str, object]:
+    recovered = {"recovered": True} if facts.recovered else {}
     return {
         "format": FORMAT,
         "custom_id": facts.custom_id,
@@ -200,6 +266,7 @@ def _head(
         "dropped_at": facts.dropped_at,
         "sent_at": facts.sent_at,
         "ended_at": facts.ended_at,
+        **recovered,
     }
 
 

@@ -53,6 +53,25 @@ class StateLockedError(BatchboxError):
     """Another process of ours holds the lock on the state folder."""
 
 
+class StateNotWritableError(BatchboxError):
+    """Nothing can be recorded just now: the disk is full, or somebody else holds the database.
+
+    Nothing of the transaction was kept, so whatever it belonged to can be done again once there is room.
+    """
+
+
+class StateBrokenError(BatchboxError):
+    """The disk fails under the database, which cannot be trusted any more by this process: it ends.
+
+    After a write that failed, a later one may seem to succeed and not be on the disk. Only opening the database anew
+    tells what became of a commit that failed so.
+    """
+
+
+class NoRoomError(BatchboxError):
+    """A disk has less room than is kept free for results: nothing more is taken. It waits for room by itself."""
+
+
 class RootOfflineError(BatchboxError):
     """The root is not there, or it is not our root. It may come back by itself, so nothing is decided upon it."""
 

@@ -4,11 +4,12 @@ Theory of operation. A state is never assigned; an *event* is applied to it, and
 store applies them as compare-and-set, so a step that runs twice (after a crash, or because a bell rang twice) finds
 the state already changed and does nothing. An event that a state does not know moves nothing.
 
-                       intend            accept              end            close      (accept also from SEALED)
+                       intend            accept              end            close      (accept also from SEALED,
+                                                                                        close also from LOST)
     batch:     SEALED ───────▶ SUBMITTING ───────▶ IN_PROGRESS ───▶ ENDED ───────▶ CLOSED
                   ▲               │  │                 │  ▲           │
                   └── withdraw ───┘  └─ refuse ▶       └──┴─ lose, find, lose ▶ LOST
-                                        REFUSED
+                  └── disband ──▶ REFUSED
 
     request:   INCOMING ─admit▶ WAITING ─seal▶ BATCHED ─answer | cut_short | fail▶ ANSWERED | INCOMPLETE | FAILED
                                    ▲             │  │                                                ▲
@@ -38,6 +39,8 @@ class BatchEvent(StrEnum):
     LOSE = "lose"
     FIND = "find"
     CLOSE = "close"
+    DISBAND = "disband"
+    """Its members go on in other batches, without a call that said so."""
 
 
 class RequestEvent(StrEnum):
@@ -75,7 +78,9 @@ BATCH_TRANSITIONS: Mapping[tuple[BatchState, BatchEvent], BatchState] = {
     (BatchState.IN_PROGRESS, BatchEvent.LOSE): BatchState.LOST,
     (BatchState.ENDED, BatchEvent.LOSE): BatchState.LOST,
     (BatchState.LOST, BatchEvent.FIND): BatchState.IN_PROGRESS,
+    (BatchState.SEALED, BatchEvent.DISBAND): BatchState.REFUSED,
     (BatchState.ENDED, BatchEvent.CLOSE): BatchState.CLOSED,
+    (BatchState.LOST, BatchEvent.CLOSE): BatchState.CLOSED,  # given up: its requests have ended as errors
 }
 
 REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = {

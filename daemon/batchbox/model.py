@@ -99,7 +99,16 @@ class BatchState(StrEnum):
     LOST = "lost"
     """The API does not know it any more, or its results have gone. A person is asked."""
     REFUSED = "refused"
-    """The API refused it: its members went into two halves, or, alone, became an error."""
+    """Its members go on without it, halved, joined or ended as errors: the API refused it, or it never got through."""
+
+
+class LostReason(StrEnum):
+    """What of a LOST batch could not be had, and is asked for again and again."""
+
+    UNKNOWN_BATCH = "unknown_batch"
+    """The API said that it does not know the batch."""
+    NO_RESULTS = "no_results"
+    """The API knows the batch, said that it has ended, and has no results of it."""
 
 
 class RejectReason(StrEnum):

@@ -67,10 +67,6 @@ class Catalogue:
         tables = tomllib.loads(text, parse_float=Decimal)  # a float would make 0.05 a neighbour of 0.05
         return cls(models={model: _facts_from(table) for model, table in tables.items()})
 
-    def knows(self, model: str) -> bool:
-        """Return whether there is an entry for it; a single fact may still be missing."""
-        return self._find(model) is not None
-
     def cap(self, model: str) -> int | None:
         """Return the most output tokens that a request in a batch may ask for, the 300K header being in every batch."""
         facts = self._find(model) or ModelFacts()

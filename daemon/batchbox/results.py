@@ -19,6 +19,8 @@ LINE_BYTES_MAX = 64 * 1024 * 1024
 """Longer than any line can be: an answer of 300,000 tokens is about 1.2 MB."""
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 UNREADABLE = "unreadable"
 """The stop reason or kind of a result that is ours and that cannot be understood: it is delivered as it came."""
 
@@ -155,14 +157,15 @@ def _decode_line(line: bytes) -> ResultLine | None:
         return None
     nonce, number = parsed
     raw = _as_utf8(bytes(outer.result.message))
-    message = _message_in(raw) if outer.result.type == "succeeded" else _Message(content=[])
+    has_message = raw not in (b"", b"null") or outer.result.type == "succeeded"
+    message = _message_in(raw) if has_message else _Message(content=[])
     error = _mapping_in(outer.result.error)
     details = error.get("error")
     return ResultLine(
         wire_id=WireId(outer.custom_id),
         nonce=nonce,
         number=number,
-        facts=_facts(outer.result.type, message, details if isinstance(details, dict) else {}),
+        facts=_facts(outer.result.type, message, details if isinstance(details, dict) else {}, has_message=has_message),
         text=_text_of(message),
         message=raw,
         usage=message.usage,
@@ -172,6 +175,7 @@ def _decode_line(line: bytes) -> ResultLine | None:
 
 
 def _line_in(line: bytes) -> _Line | None:
+    line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
         return _LINES.decode(line)
     except _CANNOT_READ:
@@ -248,11 +252,12 @@ def _text_of(message: _Message) -> bytes:
     return text.encode("utf-8", "replace")  # half a surrogate pair has no place in a file
 
 
-def _facts(result_type: str, message: _Message, error: Mapping[str, object]) -> LineFacts:
+def _facts(result_type: str, message: _Message, error: Mapping[str, object], *, has_message: bool) -> LineFacts:
     output_tokens = message.usage.get("output_tokens")
     return LineFacts(
         result_type=result_type,
         stop_reason=message.stop_reason,
+        has_message=has_message,
         has_text=any(block.text for block in message.content if block.type == "text"),
         has_tool_use=any(block.type == "tool_use" for block in message.content),
         error_type=_text_or_none(error.get("type")),

@@ -10,6 +10,10 @@ of an unknown type, because some programs rename when they are done.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from batchbox.timing import backoff_seconds
+
+REFUSED_SECONDS_MAX = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -43,8 +47,8 @@ class Sighting:
     """Monotonic moment of the first sample that was like the last one."""
     looked_at: float
     """Monotonic moment of the last sample."""
-    is_refused: bool = False
-    """Whether an attempt to take it, as it is, has failed."""
+    refusals: int = 0
+    """How many attempts to take it, as it is, have failed."""
 
 
 def sight(before: Sighting | None, sample: Sample, *, readiness: Readiness, now: float) -> Sighting:
@@ -61,7 +65,7 @@ def unfinished(sighting: Sighting) -> Sighting:
 
 def refused(sighting: Sighting) -> Sighting:
     """Return the sighting of a file that could not be taken: it is in use, or not ours to take."""
-    return replace(sighting, is_refused=True)
+    return replace(sighting, refusals=sighting.refusals + 1)
 
 
 def due(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
@@ -71,7 +75,11 @@ def due(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
 
 
 def next_look(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
-    """Return the monotonic moment of the next sample: when the file is due, or every `quiet` while it is not taken."""
+    """Return the monotonic moment of the next sample: when the file is due, or every `quiet` while it is not taken.
+
+    One that could not be taken is tried again in less and less of a hurry.
+    """
     at = due(sighting, quiet=quiet, incomplete_after=incomplete_after)
-    again = sighting.looked_at + quiet
+    rest = backoff_seconds(sighting.refusals, first=quiet, longest=REFUSED_SECONDS_MAX) if sighting.refusals else 0.0
+    again = sighting.looked_at + max(quiet, rest)
     return again if at <= sighting.looked_at else min(at, again)

@@ -3,13 +3,26 @@
 Nothing here reads a clock or draws a random number; callers pass both. All durations are seconds.
 """
 
+import math
 from collections.abc import Sequence
 
 JITTER_SHARE = 0.2
 """A wait is shortened by up to this share, so that many daemons do not come back in step."""
 
+PLACE_SECONDS_MAX = 30.0
+"""Trying a disk or a share again costs little, and people wait for it: never longer than this between two tries."""
+
 LOOKS_SECONDS = (5.0, 60.0)
 """Early looks for a batch in doubt: most lost replies concern a batch that the list shows within seconds."""
+
+
+LATE_LOOK_SECONDS = 3600.0
+"""How often a batch that was given up is looked for; sooner where grace is shorter than usual."""
+
+
+def late_look_seconds(grace: float) -> float:
+    """Return the wait between two looks for a first sending that may turn up after its resend."""
+    return min(LATE_LOOK_SECONDS, 4 * grace)
 
 
 def jittered(seconds: float, *, chance: float) -> float:
@@ -48,11 +61,11 @@ class Backoff:
         self._failures = 0
         self._until = 0.0
 
-    def fail(self, now: float, *, chance: float, at_least: float = 0.0) -> float:
+    def fail(self, now: float, *, chance: float, at_least: float = 0.0, at_most: float = math.inf) -> float:
         """Count a failure at the monotonic moment; return when to try again."""
         self._failures += 1
         wait = jittered(backoff_seconds(self._failures, first=self._first, longest=self._longest), chance=chance)
-        self._until = now + max(wait, at_least)
+        self._until = now + min(max(wait, at_least), at_most)
         return self._until
 
     def succeed(self) -> None:

@@ -5,7 +5,8 @@ when it is certain that the API itself said it; what anybody between here and th
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from batchbox.api import Refused, SurelyNot, Trouble, TroubleKind, Unknown
@@ -23,11 +24,25 @@ SPEND_LIMIT_START = "You have reached your specified API usage limits"
 CREDIT_PART = "credit balance is too low"
 """What a message contains that is about the account's credit (the API's documentation)."""
 
+BETA_HEADER = "anthropic-beta"
+
+_REQUEST_NAMED = re.compile(r"\brequests?\W{0,3}[0-9]+|custom_id")
+
 NOT_A_NO = frozenset({408, 409})
 """A request that timed out or ran into another one may have been carried out."""
 
 TRANSIENT_ERRORS = frozenset({"overloaded_error", "api_error", "timeout_error", "rate_limit_error"})
 """What the API's documentation calls transient on a line of results."""
+
+KNOWN_RESULT_TYPES = frozenset({"succeeded", "errored", "canceled", "expired"})
+
+KNOWN_STOP_REASONS = frozenset(
+    {
+        *("end_turn", "stop_sequence", "tool_use", "max_tokens"),
+        *("refusal", "pause_turn", "compaction", "model_context_window_exceeded"),
+    }
+)
+"""Of the API's documentation; others are treated as what they most resemble, and reported."""
 
 KEY_ERRORS = frozenset({"authentication_error", "permission_error"})
 """The key's errors. See `_judge_error` for why a line with one is tried again rather than held."""
@@ -59,6 +74,7 @@ class LineFacts:
     result_type: str
     """`succeeded`, `errored`, `canceled` or `expired`; other values may appear."""
     stop_reason: str | None
+    has_message: bool
     has_text: bool
     has_tool_use: bool
     error_type: str | None
@@ -90,10 +106,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Not bought, and another attempt would fare the same or is a person's to decide."""
+    """Another attempt would fare the same or is a person's to decide."""
 
     error_type: str
     text: str
+    billed: bool | None = False
+    """None: nobody can tell. Only what succeeded is billed (the API's documentation)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +152,26 @@ def create_outcome(
     return SurelyNot(trouble=trouble)
 
 
+def is_about_own_header(refusal: str, *, betas: Collection[str], own_betas: Collection[str]) -> bool:
+    """Say whether a refusal is about a beta that every batch asks for, or about the header without naming any.
+
+    Then every batch would be refused, and none of the requests is to blame.
+    """
+    if any(beta in refusal for beta in own_betas):
+        return True
+    return BETA_HEADER in refusal and not blames_betas(refusal, betas=betas, own_betas=own_betas)
+
+
+def blames_betas(refusal: str, *, betas: Collection[str], own_betas: Collection[str]) -> bool:
+    """Say whether a refusal names a beta that files asked for: every request of the batch did."""
+    return any(beta in refusal for beta in betas if beta not in own_betas)
+
+
+def names_a_request(refusal: str) -> bool:
+    """Say whether a refusal points at one request of the batch, as `requests.3.custom_id: …` does."""
+    return _REQUEST_NAMED.search(refusal) is not None
+
+
 def trouble_from(failure: Failure) -> Trouble:
     """Say what stands in the way of a call. A 404 that is not the API's own says nothing about a batch."""
     return Trouble(
@@ -165,9 +203,19 @@ def judge_line(facts: LineFacts) -> Verdict:
         case "canceled":
             text = "The batch was cancelled by another program or in the Console before this request was answered."
             return Failed(error_type=ErrorType.CANCELED_ELSEWHERE, text=text)
+        case unknown if facts.has_message:  # like an answer; whether it is whole, nobody can say
+            return Incomplete(reason=_cut(unknown))
         case unknown:
-            text = "The API gave a kind of result that this version of batchbox does not know."
-            return Failed(error_type=_cut(unknown), text=text)
+            told = f" It says: {facts.error_message}" if facts.error_message else ""
+            text = f"The API gave a kind of result that this version of batchbox does not know.{told}"
+            return Failed(error_type=_cut(unknown), text=_cut(text), billed=None)
+
+
+def is_known(facts: LineFacts) -> bool:
+    """Say whether this version of batchbox knows the kind of result, and why the answer stopped."""
+    if facts.result_type == "succeeded":
+        return facts.stop_reason in KNOWN_STOP_REASONS
+    return facts.result_type in KNOWN_RESULT_TYPES
 
 
 def what_to_do(error_type: str) -> str:

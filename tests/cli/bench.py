@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from batchbox.folders.layout import make_root
 from batchbox.lifecycle import RequestEvent
 from batchbox.model import ApiBatchId, CustomId, Lane, Nonce, RejectReason
 from batchbox.store import Store
-from batchbox.store.delivery import Charge, Ended
+from batchbox.store.charges import Charge
+from batchbox.store.delivery import Ended
 from batchbox.store.dispatch import Sending
 from batchbox.store.recording import NewRequest, NewSource, Rejection
+from forking import ForkServer
 
 NOW = datetime.now(UTC)
+
+COMMAND = [sys.executable, "-m", "batchbox"]
+SECONDS_MAX = 50
 
 WITHOUT_POWERS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 """What turns root into somebody to whom modes apply."""
@@ -38,6 +44,7 @@ class Home:
     """An empty machine, as far as batchbox can tell: a home folder, and a place for the rest."""
 
     path: Path
+    forks: ForkServer
 
     @property
     def root(self) -> Path:
@@ -66,22 +73,30 @@ class Home:
         }
 
     def call(
-        self, *arguments: str | bytes, as_root: bool = True, **variables: str
+        self, *arguments: str | bytes, as_root: bool = True, anew: bool = False, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, in a process of its own, away from a terminal.
 
-        With `as_root=False` it does not have root's power to ignore the modes of files, even if the tests have it.
+        With `anew=True` it is started as anybody starts it, not forked with everything loaded. With `as_root=False`
+        it does not have root's power to ignore the modes of files, even if the tests have it.
         """
-        prefix = [] if as_root or os.geteuid() != 0 else WITHOUT_POWERS
-        return subprocess.run(
-            [*prefix, sys.executable, "-m", "batchbox", *arguments],
-            env=self.environment(**variables),
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+        powers = [] if as_root or os.geteuid() != 0 else WITHOUT_POWERS
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            child = self.forks.spawn(
+                arguments,
+                program=[*powers, *COMMAND] if anew or powers else None,
+                environment=self.environment(**variables),
+                cwd=self.path,
+                stdout=output.fileno(),
+                stderr=errors.fileno(),
+            )
+            try:
+                code = child.wait(timeout_seconds=SECONDS_MAX)
+            finally:
+                child.kill()
+            for stream in (output, errors):
+                stream.seek(0)
+            return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
 
     def write_config(self, more: str = '[defaults]\nmodel = "claude-opus-5-5"\n') -> None:
         """Write settings for this home's root and state."""
@@ -98,7 +113,7 @@ class Home:
 def started(home: Home, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Start a command that goes on by itself; it does not outlive the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchbox", *arguments],
+        [*COMMAND, *arguments],
         env=home.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -149,7 +164,7 @@ async def send(store: Store, lane: str, nonce: str, *, count: int, minutes_ago: 
     """Seal what waits in the lane, and let the API accept it."""
     batch_id = await seal(store, lane)
     await intend(store, batch_id, nonce, minutes_ago=minutes_ago)
-    await store.dispatch.accept(batch_id, Nonce(nonce), _batch(nonce, count), api_request_id=None)
+    await store.dispatch.accept(batch_id, Nonce(nonce), _batch(nonce, count), api_request_id=None, now=NOW)
     return batch_id
 
 

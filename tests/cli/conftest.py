@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from batchbox.simulator import Simulator, SimulatorSettings, serve
+from forking import ForkServer
 
 from .bench import Home
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, forks: ForkServer) -> Home:
     (tmp_path / "home").mkdir()
-    return Home(path=tmp_path)
+    return Home(path=tmp_path, forks=forks)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ WHOLE = {"settings", "root", "state", "key"}
 
 def told(home: Home, *arguments: str, **variables: str) -> Told:
     """Return what `check --json` says, the level and subject of each finding with its text."""
-    done = home.call("check", "--json", "--config", str(home.config), *arguments, as_root=True, **variables)
+    done = home.call("check", "--json", "--config", str(home.config), *arguments, as_root=True, anew=False, **variables)
     assert not done.stderr
     answer = json.loads(done.stdout)
     assert done.returncode == (0 if answer["ok"] else 1)
@@ -98,7 +98,7 @@ def test_the_page_has_a_line_with_the_fix_for_each(home: Home) -> None:
     home.make()
     home.state.chmod(0o750)
 
-    done = home.call("check", "--offline", "--config", str(home.config), ANTHROPIC_API_KEY="key")
+    done = home.call("check", "--offline", "--config", str(home.config), anew=True, ANTHROPIC_API_KEY="key")
 
     assert done.returncode == 1
     assert f"fail  state       {home.state} has the mode 0750" in done.stdout

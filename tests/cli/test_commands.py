@@ -19,13 +19,13 @@ def test_help_lists_the_commands_in_the_order_in_which_a_newcomer_meets_them(hom
 
 def test_the_package_is_a_script_too(home: Home) -> None:
     """`python -m batchbox` works where the script is not on the path."""
-    done = home.call("--version")
+    done = home.call("--version", anew=True)
 
     assert (done.returncode, done.stdout.startswith("batchbox, version ")) == (0, True)
 
 
 def test_a_command_without_a_configuration_says_where_it_looked(home: Home) -> None:
-    done = home.call("status", BATCHBOX_CONFIG=str(home.config))
+    done = home.call("status", anew=True, BATCHBOX_CONFIG=str(home.config))
 
     assert done.returncode == 78
     assert str(home.config) in done.stderr

@@ -22,7 +22,7 @@ def test_it_prints_a_configuration_that_reads_back_as_the_same(home: Home) -> No
 def test_it_names_the_file_that_the_settings_come_from(home: Home) -> None:
     home.make()
 
-    done = home.call("config", BATCHBOX_CONFIG=str(home.config))
+    done = home.call("config", anew=True, BATCHBOX_CONFIG=str(home.config))
 
     assert done.stdout.startswith(f"# From {home.config}, ")
 

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -17,9 +19,12 @@ from batchbox.cli.demo.ending import tell_ending
 from batchbox.cli.demo.story import Story, size_in_words
 from batchbox.errors import BatchboxError
 from batchbox.folders.layout import make_root
+from forking import Child, ForkServer
 
 COMMAND = (sys.executable, "-m", "batchbox", "demo")
 SECONDS_MAX = 50
+LOADING = "This is batchbox"
+"""What it says before its imports."""
 STEPS = ("dropped", "taken", "rejected", "sent", "accepted", "ended", "answer")
 
 
@@ -63,15 +68,44 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return Played(code=done.returncode, output=done.stdout.decode(), errors=done.stderr.decode(), root=folder / "share")
 
 
-def start(temporary: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        COMMAND, env=environment(temporary), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+@dataclass(slots=True, kw_only=True)
+class Started:
+    """A demo under way, with the other ends of its standard streams."""
+
+    child: Child
+    output: TextIO
+    errors: TextIO
+
+    def read_until(self, word: str) -> None:
+        """Read lines of the output until the word is in one."""
+        assert any(word in line for line in self.output), f"the demo ended before it said {word!r}"
+
+    def end(self) -> tuple[int, str]:
+        """Read on to the end; return the exit code and what was written to the standard error."""
+        self.output.read()
+        return self.child.wait(timeout_seconds=SECONDS_MAX), self.errors.read()
+
+
+@contextmanager
+def started(forks: ForkServer, temporary: Path, *, anew: bool = False) -> Iterator[Started]:
+    """Start the demo; it does not outlive the block."""
+    output, their_output = os.pipe()
+    errors, their_errors = os.pipe()
+    child = forks.spawn(
+        ["demo"],
+        program=COMMAND[:-1] if anew else None,
+        environment=environment(temporary),
+        cwd=temporary,
+        stdout=their_output,
+        stderr=their_errors,
     )
-
-
-def read_until(demo: subprocess.Popen[str], word: str) -> None:
-    assert demo.stdout is not None
-    assert any(word in line for line in demo.stdout), f"the demo ended before it said {word!r}"
+    os.close(their_output)
+    os.close(their_errors)
+    with open(output) as output_file, open(errors) as errors_file:
+        try:
+            yield Started(child=child, output=output_file, errors=errors_file)
+        finally:
+            child.kill()
 
 
 def test_it_ends_well_and_has_nothing_to_complain_about(kept: Played) -> None:
@@ -126,50 +160,46 @@ def test_where_no_terminal_is_there_are_plain_lines_of_eighty_columns_at_most(ke
     assert max(len(line) for line in lines) <= 80
 
 
-def test_without_keep_nothing_is_left_behind_even_if_the_reader_leaves_early(tmp_path: Path) -> None:
-    demo = start(tmp_path)
-    read_until(demo, "accepted")
+def test_without_keep_nothing_is_left_behind_even_if_the_reader_leaves_early(forks: ForkServer, tmp_path: Path) -> None:
+    with started(forks, tmp_path) as demo:
+        demo.read_until("accepted")
 
-    assert demo.stdout is not None
-    demo.stdout.close()
-    demo.wait(SECONDS_MAX)
+        demo.output.close()
+        code = demo.child.wait(timeout_seconds=SECONDS_MAX)
 
-    assert demo.stderr is not None
-    assert demo.stderr.read() == ""
-    demo.stderr.close()
-    assert demo.returncode == 1
+        assert (code, demo.errors.read()) == (1, "")
     assert [*tmp_path.iterdir()] == []
 
 
-def test_after_success_the_folder_is_gone(tmp_path: Path) -> None:
-    with start(tmp_path) as demo:
-        read_until(demo, "dropped")
+def test_after_success_the_folder_is_gone(forks: ForkServer, tmp_path: Path) -> None:
+    with started(forks, tmp_path) as demo:
+        demo.read_until("dropped")
         folders = [*tmp_path.iterdir()]
-        _, errors = demo.communicate(timeout=SECONDS_MAX)
+        code, errors = demo.end()
 
     assert len(folders) == 1
-    assert (demo.returncode, errors) == (0, "")
+    assert (code, errors) == (0, "")
     assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(
     ("number", "moment", "code"),
     [
-        pytest.param(signal.SIGINT, "This is batchbox", 130, id="Ctrl-C while it is being loaded"),
+        pytest.param(signal.SIGINT, LOADING, 130, id="Ctrl-C while it is being loaded"),
         pytest.param(signal.SIGINT, "dropped", 130, id="Ctrl-C as the first file is dropped"),
         pytest.param(signal.SIGINT, "accepted", 130, id="Ctrl-C while a batch is being processed"),
         pytest.param(signal.SIGTERM, "accepted", 143, id="SIGTERM while a batch is being processed"),
     ],
 )
 def test_a_signal_ends_it_politely_with_nothing_left(
-    tmp_path: Path, number: signal.Signals, moment: str, code: int
+    forks: ForkServer, tmp_path: Path, number: signal.Signals, moment: str, code: int
 ) -> None:
-    with start(tmp_path) as demo:
-        read_until(demo, moment)
-        demo.send_signal(number)
-        _, errors = demo.communicate(timeout=SECONDS_MAX)
+    with started(forks, tmp_path, anew=moment == LOADING) as demo:
+        demo.read_until(moment)
+        demo.child.send_signal(number)
+        ended, errors = demo.end()
 
-    assert (demo.returncode, errors) == (code, "batchbox demo: interrupted.\n")
+    assert (ended, errors) == (code, "batchbox demo: interrupted.\n")
     assert [*tmp_path.iterdir()] == []
 
 

@@ -21,7 +21,7 @@ def identity(root: Path) -> str:
 
 
 def test_it_makes_folders_state_and_configuration(home: Home) -> None:
-    done = home.call("init", str(home.root), "--config", str(home.config), "--model", "claude-opus-5-5")
+    done = home.call("init", str(home.root), "--config", str(home.config), "--model", "claude-opus-5-5", anew=True)
 
     settings = tomllib.loads(home.config.read_text())
     state = Path(settings["paths"]["state"])

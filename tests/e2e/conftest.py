@@ -1,6 +1,5 @@
 """Sites: one of its own for a test that starts and ends daemons, one with a running daemon for a module's others."""
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -10,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from batchbox.simulator import Simulator, SimulatorSettings, serve
+from forking import ForkServer
 
 from .site import Site, open_site
 
@@ -18,16 +18,10 @@ OpenSite = Callable[[Simulator | None], AbstractAsyncContextManager[Site]]
 SETTINGS = SimulatorSettings(processing_seconds=0.1)
 
 
-@pytest.fixture(scope="session")
-def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the daemons of all tests keep compiled modules, so that only the first start is slow."""
-    return Path(sys.pycache_prefix) if sys.pycache_prefix else tmp_path_factory.mktemp("bytecode")
-
-
 @pytest.fixture
-def open_new_site(tmp_path: Path, bytecode: Path) -> OpenSite:
+def open_new_site(tmp_path: Path, forks: ForkServer) -> OpenSite:
     """Make a site for a simulator of the test's own."""
-    return partial(open_site, tmp_path, bytecode)
+    return partial(open_site, tmp_path, forks)
 
 
 @pytest.fixture
@@ -38,10 +32,10 @@ async def site(open_new_site: OpenSite) -> AsyncIterator[Site]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running_site(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> AsyncIterator[Site]:
+async def running_site(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> AsyncIterator[Site]:
     """Make a site whose daemon runs for as long as the module's tests do, and stops in good order after them."""
     folder = tmp_path_factory.mktemp("site")
-    async with serve(SETTINGS) as simulator, open_site(folder, bytecode, simulator) as opened:
+    async with serve(SETTINGS) as simulator, open_site(folder, forks, simulator) as opened:
         lane = {"model": "claude-haiku-5-5", "max_tokens": 700, "output": {"extension": "txt"}}
         opened.configure(lanes={"summaries": lane}, inbox={"max_file_bytes": "1MB"})
         async with opened.daemon() as daemon:

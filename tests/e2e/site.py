@@ -5,7 +5,6 @@ else from the folders. Log lines are used only to know when to act, and to look 
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ import tomli_w
 
 from batchbox.folders.layout import make_root
 from batchbox.simulator import Simulator
+from forking import Child, ForkServer
 
 COMMAND = Path(sys.executable).parent / "batchbox"
 
@@ -57,7 +57,7 @@ async def until(is_so: Callable[[], object], claim: str, *, seconds: float = DEA
 class Daemon:
     """One process of the daemon."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log_file: Path) -> None:
+    def __init__(self, process: Child, log_file: Path) -> None:
         self._process = process
         self._log_file = log_file
 
@@ -69,7 +69,7 @@ class Daemon:
     @property
     def is_running(self) -> bool:
         """Whether the process has not ended."""
-        return self._process.returncode is None
+        return self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -92,24 +92,27 @@ class Daemon:
 
     async def kill(self) -> None:
         """End it as a power cut would."""
-        self.signal(signal.SIGKILL)
-        await self._process.wait()
+        self._process.kill()
+        await self._process.ended()
 
     async def ended(self, *, seconds: float = DEADLINE_SECONDS) -> int:
         """Wait for its end; return the exit code."""
-        async with asyncio.timeout(seconds):
-            return await self._process.wait()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._process.ended()
+        except TimeoutError as error:
+            raise AssertionError(f"still running after {seconds} s:\n{self.log}") from error
 
 
 class Site:
     """A root, a state folder, a configuration file, and the processes that were started with it."""
 
-    def __init__(self, folder: Path, bytecode: Path, simulator: Simulator | None) -> None:
+    def __init__(self, folder: Path, simulator: Simulator | None, *, forks: ForkServer | None = None) -> None:
         self.root = folder / "root"
         self.state = folder / "state"
         self.config_file = folder / "config.toml"
         self._folder = folder
-        self._bytecode = bytecode
+        self._forks = forks
         self._simulator = simulator
         self._daemons: list[Daemon] = []
         make_root(self.root)
@@ -138,39 +141,44 @@ class Site:
 
     @asynccontextmanager
     async def daemon(
-        self, *options: str, key: str | None = KEY, environment: Mapping[str, str] | None = None
+        self,
+        *options: str,
+        key: str | None = KEY,
+        environment: Mapping[str, str] | None = None,
+        anew: bool = False,
     ) -> AsyncIterator[Daemon]:
-        """Run a daemon while the block lasts; whatever still runs then is killed."""
+        """Run a daemon while the block lasts; whatever still runs then is killed.
+
+        With `anew=True` it is started as systemd starts it, not forked with everything loaded.
+        """
+        assert self._forks is not None, "this site starts no daemons"
         log_file = self._folder / f"daemon-{len(self._daemons)}.log"
-        environment = self._environment(key) | dict(environment or {})
         with log_file.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                COMMAND, "run", "--config", str(self.config_file), *options,
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-            )  # fmt: skip
+            process = self._forks.spawn(
+                ["run", "--config", str(self.config_file), *options],
+                program=[str(COMMAND)] if anew else None,
+                environment=self._environment(key, anew=anew) | dict(environment or {}),
+                cwd=self._folder,
+                stdout=log.fileno(),
+                stderr=log.fileno(),
+            )
         daemon = Daemon(process, log_file)
         self._daemons.append(daemon)
         try:
             yield daemon
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await daemon.kill()
 
-    async def run(self, *options: str, key: str | None = KEY) -> tuple[int, str]:
+    async def run(self, *options: str, key: str | None = KEY, anew: bool = False) -> tuple[int, str]:
         """Run a daemon to its end; return the exit code and what it wrote."""
-        async with self.daemon(*options, key=key) as daemon:
+        async with self.daemon(*options, key=key, anew=anew) as daemon:
             code = await daemon.ended()
         return code, daemon.log
 
-    def _environment(self, key: str | None) -> dict[str, str]:
-        variables = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self._folder),
-            "LANG": "C.UTF-8",
-            "PYTHONPYCACHEPREFIX": str(self._bytecode),
-            **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
-        }
+    def _environment(self, key: str | None, *, anew: bool) -> dict[str, str]:
+        variables = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "LANG": "C.UTF-8"}
+        if anew and "PYTHONPATH" in os.environ:
+            variables["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return variables if key is None else {**variables, "ANTHROPIC_API_KEY": key}
 
     def drop(self, name: str | bytes, content: str | bytes, *, lane: str = "") -> None:
@@ -262,9 +270,9 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(folder: Path, bytecode: Path, simulator: Simulator | None) -> AsyncIterator[Site]:
+async def open_site(folder: Path, forks: ForkServer, simulator: Simulator | None) -> AsyncIterator[Site]:
     """Make a site; after a test that went well, what must hold for every site is checked."""
-    site = Site(folder, bytecode, simulator)
+    site = Site(folder, simulator, forks=forks)
     yield site
     site.check_log_is_clean()
     if simulator is not None:

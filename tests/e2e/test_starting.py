@@ -12,7 +12,7 @@ from .site import KEY, SECRET, Site, prompt, until
 
 async def test_without_a_key_the_three_ways_to_give_one_are_named(site: Site) -> None:
     """No key is 78, and the message names key_file, the systemd credential and the environment variable."""
-    code, log = await site.run(key=None)
+    code, log = await site.run(key=None, anew=True)
 
     assert code == 78
     for way in ("key_file", "LoadCredential=", "ANTHROPIC_API_KEY"):
@@ -67,7 +67,7 @@ async def test_a_drain_without_errors_exits_with_0(site: Site) -> None:
     """`run --drain` brings what is there to its end, leaves no sign of itself on the share, and exits with 0."""
     site.drop("one.md", prompt("One"))
 
-    code, log = await site.run("--drain")
+    code, log = await site.run("--drain", anew=True)
 
     assert code == 0, log
     assert {"one.md", "one.result.json"} == site.visible("outbox")

@@ -82,7 +82,8 @@ async def test_systemd_is_told_of_the_start_of_life_and_of_the_end(site: Site, t
         manager.bind(str(address))
         manager.setblocking(False)
         heard: list[str] = []
-        async with site.daemon(environment={"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"}) as daemon:
+        told = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"}
+        async with site.daemon(environment=told, anew=True) as daemon:
             await until(lambda: _listen(manager, heard).count("WATCHDOG=1") > 3, "it shows that it is alive")
             await daemon.stop()
         _listen(manager, heard)

@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 INSTANCE = Instance("bench-00000001")
 STEPS_MAX = 400
+STAGES = ("intake", "orders", "dispatch", "polling", "delivery")
 
 SETTINGS = """
 [paths]
@@ -102,7 +103,7 @@ class BenchDatabase(Database):
     """The real database, with a point before and after every commit."""
 
     def __init__(self, database: Database, points: Points) -> None:
-        super().__init__(writer=database._writer, reader=database._reader)
+        super().__init__(writer=database._writer, reader=database._reader, path=database.path)
         self._points = points
 
     @asynccontextmanager
@@ -154,9 +155,12 @@ class Bench:
             ),
             source="bench",
         )
+        self._home = self.settings.api.base_url
         self._monotonic = 1000.0
         self._wall = datetime(2026, 8, 1, tzinfo=UTC)
         self.api = BenchApi(lambda: self._wall)
+        self.key_hash = b"key"
+        """Of the key that the next process has."""
         self.dropped: dict[str, bytes] = {}
         self.stages: Stages | None = None
         self._process = AsyncExitStack()
@@ -204,7 +208,7 @@ class Bench:
             self.settings,
             ground,
             api,
-            key_hash=b"key",
+            key_hash=self.key_hash,
             bells=bells,
             keep_going=lambda: True,
             clock=lambda: self.now,
@@ -215,6 +219,22 @@ class Bench:
         self.stages = None
         await self._process.aclose()
         self._process = AsyncExitStack()
+
+    def move_to_other(self, what: str) -> None:
+        """Let the next process find another address or organisation, where nothing is known of ours."""
+        if what == "base_url":
+            self._configure(base_url="https://elsewhere.example")
+        else:
+            self.api.organization_id = "org_other"
+
+    def return_home(self) -> None:
+        """Let the next process find everything where it was."""
+        self._configure(base_url=self._home)
+        self.api.organization_id = "org_fake"
+
+    def _configure(self, *, base_url: str) -> None:
+        api = self.settings.api.model_copy(update={"base_url": base_url})
+        self.settings = self.settings.model_copy(update={"api": api})
 
     async def restart(self) -> None:
         """End the process and start another."""
@@ -235,7 +255,7 @@ class Bench:
 
     async def step_all(self) -> float:
         """Let every stage take one step; return when the next is due."""
-        return min([await self.step(stage) for stage in ("intake", "dispatch", "polling", "delivery")])
+        return min([await self.step(stage) for stage in STAGES])
 
     async def settle(self, *, end_batches: bool = True, restart_each_step: bool = False) -> None:
         """Go on, clocks and all, until nothing is open any more."""

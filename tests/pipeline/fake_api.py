@@ -38,6 +38,7 @@ class Reply(StrEnum):
     NEVER_ARRIVED = "never_arrived"
     """Not accepted, and nobody can tell."""
     SURELY_NOT = "surely_not"
+    OVERLOADED = "overloaded"
     TOO_LARGE = "too_large"
 
 
@@ -45,6 +46,7 @@ OUTCOMES: Mapping[Reply, CreateOutcome] = {
     Reply.LOSE: Unknown(trouble=NO_NETWORK),
     Reply.NEVER_ARRIVED: Unknown(trouble=NO_NETWORK),
     Reply.SURELY_NOT: SurelyNot(trouble=NO_NETWORK),
+    Reply.OVERLOADED: SurelyNot(trouble=Trouble(kind=TroubleKind.OVERLOADED, text="529 overloaded_error", status=529)),
     Reply.TOO_LARGE: Refused(too_large=True, text="413 request_too_large"),
 }
 
@@ -59,6 +61,10 @@ class FakeBatch:
     has_ended: bool = False
     is_deleted: bool = False
     is_foreign: bool = False
+    is_hidden: bool = False
+    """Not in the list: it lags."""
+    was_hidden: bool = False
+    """For longer than batchbox waits for it: then it may be bought again."""
     lines: list[bytes] = field(default_factory=list)
 
 
@@ -91,6 +97,7 @@ class FakeApi:
     def __init__(self, wall: Callable[[], datetime]) -> None:
         self._wall = wall
         self.batches: list[FakeBatch] = []
+        self._elsewhere: list[FakeBatch] = []
         self.replies: deque[Reply] = deque()
         self.troubles: deque[Trouble] = deque()
         """What the next repeatable calls meet."""
@@ -99,6 +106,12 @@ class FakeApi:
         self.answerer: Answerer = answer
         self.refuses: Callable[[bytes], bool] = lambda _: False
         """Which bodies are refused, whatever the next reply."""
+        self.refusal = "400 invalid_request_error: poison"
+        """What is said of them."""
+        self.when_created: Callable[[], object] = lambda: None
+        """What else happens in the world at the moment when a batch is taken."""
+        self.organization_id: str | None = "org_fake"
+        self.cancelled: list[ApiBatchId] = []
         self.raw_results: dict[ApiBatchId, deque[bytes]] = {}
         """What the next readings of a batch's results get instead of its lines."""
         self.gone: set[ApiBatchId] = set()
@@ -122,6 +135,15 @@ class FakeApi:
             self.end(batch)
         return batch
 
+    def enter_other_workspace(self) -> None:
+        """Answer for a workspace that is empty, until `return_to_workspace`."""
+        self._elsewhere, self.batches = self.batches, []
+
+    def return_to_workspace(self) -> None:
+        """Answer for the first workspace again."""
+        assert not self.batches, "something was bought in the other workspace"
+        self.batches = self._elsewhere
+
     def end_all(self) -> None:
         """Let every batch end."""
         for batch in self.batches:
@@ -133,8 +155,7 @@ class FakeApi:
         for custom_id, params in reversed(batch.requests.items()):
             digest = hashlib.sha256(params).hexdigest()
             times_bought = self.bought.count(digest)
-            result = self.answerer(custom_id, params, times_bought)
-            batch.lines.append(json.dumps({"custom_id": custom_id, "result": result}).encode() + b"\n")
+            batch.lines.append(_line(custom_id, self.answerer(custom_id, params, times_bought)))
         batch.has_ended = True
 
     async def create(self, body: BatchBody, *, betas: Sequence[str]) -> CreateOutcome:
@@ -144,10 +165,11 @@ class FakeApi:
         raw = b"".join([piece async for piece in body])
         assert len(raw) == body.size_bytes, "content-length is wrong"
         if self.refuses(raw):
-            return Refused(too_large=False, text="400 invalid_request_error: poison")
+            return Refused(too_large=False, text=self.refusal)
         requests = {one["custom_id"]: json.dumps(one["params"]).encode() for one in json.loads(raw)["requests"]}
         assert len(requests) == body.request_count, "custom_ids are not unique"
         reply = self.replies.popleft() if self.replies else Reply.ACCEPT
+        self.when_created()
         if reply is Reply.ACCEPT:
             return Accepted(batch=self._info(self._add(requests)), request_id=f"req_{self.create_count}")
         if reply is Reply.LOSE:
@@ -157,7 +179,7 @@ class FakeApi:
     async def list_batches(self, *, limit: int, after_id: ApiBatchId | None = None) -> BatchPage:
         """Return a page, newest first."""
         self._meet_trouble()
-        newest_first = [batch for batch in reversed(self.batches) if not batch.is_deleted]
+        newest_first = [batch for batch in reversed(self.batches) if not (batch.is_deleted or batch.is_hidden)]
         start = 0
         if after_id is not None:
             start = 1 + [batch.id for batch in newest_first].index(after_id)
@@ -172,6 +194,19 @@ class FakeApi:
         """Return one batch."""
         self._meet_trouble()
         return self._info(self._find(batch_id))
+
+    async def cancel(self, batch_id: ApiBatchId) -> BatchInfo:
+        """End a batch early: nothing in it is answered any more."""
+        self._meet_trouble()
+        batch = self._find(batch_id)
+        if batch.has_ended:
+            raise ApiTrouble(
+                Trouble(kind=TroubleKind.CLIENT, text="400 invalid_request_error: it has ended", status=400)
+            )
+        self.cancelled.append(batch_id)
+        batch.lines = [_line(custom_id, {"type": "canceled"}) for custom_id in batch.requests]
+        batch.has_ended = True
+        return self._info(batch)
 
     @asynccontextmanager
     async def results(self, batch_id: ApiBatchId) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -214,6 +249,7 @@ class FakeApi:
     def _info(self, batch: FakeBatch) -> BatchInfo:
         count = len(batch.requests)
         ended = count if batch.has_ended else 0
+        archived_at = batch.created_at + timedelta(days=29)
         return BatchInfo(
             id=batch.id,
             status="ended" if batch.has_ended else "in_progress",
@@ -221,4 +257,9 @@ class FakeApi:
             created_at=batch.created_at.astimezone(UTC),
             expires_at=batch.created_at + timedelta(hours=24),
             ended_at=self._wall() if batch.has_ended else None,
+            archived_at=archived_at if self._wall() >= archived_at else None,
         )
+
+
+def _line(custom_id: str, result: dict[str, object]) -> bytes:
+    return json.dumps({"custom_id": custom_id, "result": result}).encode() + b"\n"

@@ -65,7 +65,7 @@ async def count_points(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "stride", [5, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["every fifth", "every"]
+    "stride", [13, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "every"]
 )
 async def test_a_crash_at_any_point_loses_nothing_and_buys_nothing_twice(
     stride: int, tmp_path_factory: pytest.TempPathFactory
@@ -85,7 +85,7 @@ async def test_a_crash_at_any_point_loses_nothing_and_buys_nothing_twice(
     assert total > 60
 
 
-@pytest.mark.parametrize("stride", [7, 11, 13])
+@pytest.mark.parametrize("stride", [17])
 async def test_crashes_during_the_recovery_do_no_harm_either(tmp_path: Path, stride: int) -> None:
     """Kill every few points, over and over, until the work is done all the same."""
     bench = Bench(tmp_path)
@@ -116,7 +116,7 @@ async def in_doubt(folder: Path, reply: Reply) -> Bench:
 
 
 @pytest.mark.parametrize(
-    "stride", [6, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["every sixth", "every"]
+    "stride", [11, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "every"]
 )
 @pytest.mark.parametrize("reply", [Reply.LOSE, Reply.NEVER_ARRIVED])
 async def test_a_crash_at_any_point_of_a_reconcile_does_no_harm(

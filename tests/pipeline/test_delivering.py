@@ -1,31 +1,12 @@
 """From an ended batch to the outbox: every kind of line, streams that are cut, names that are taken, originals."""
 
 import json
-from datetime import timedelta
 
 import pytest
 
 from .bench import Bench
-from .fake_api import Answerer, answer, errored
-
-
-def succeeded(stop_reason: str, *, text: str = "so far", output_tokens: int = 300_000) -> dict[str, object]:
-    """Return the result of a line that was bought."""
-    content = [{"type": "thinking", "thinking": "hm"}, *([{"type": "text", "text": text}] if text else [])]
-    usage = {"input_tokens": 1_000_000, "output_tokens": output_tokens}
-    message = {
-        "type": "message",
-        "model": "claude-opus-5-5",
-        "content": content,
-        "stop_reason": stop_reason,
-        "usage": usage,
-    }
-    return {"type": "succeeded", "message": message}
-
-
-def always(result: dict[str, object]) -> Answerer:
-    """Return an answerer that gives every request this result."""
-    return lambda *_: result
+from .fake_api import answer, errored
+from .lines import always, succeeded
 
 
 async def test_an_answer_says_everything_about_itself(bench: Bench) -> None:
@@ -45,31 +26,6 @@ async def test_an_answer_says_everything_about_itself(bench: Bench) -> None:
     assert document["request_ids"] == ["req_1"]
     assert document["attempts"] == document["parts"] == 1
     assert isinstance(document["message"], dict)
-
-
-@pytest.mark.parametrize(
-    ("result", "reason", "has_text"),
-    [
-        (succeeded("max_tokens"), "max_tokens", True),
-        (succeeded("max_tokens", output_tokens=128_000), "clamped", True),
-        (succeeded("refusal"), "refusal", True),
-        (succeeded("pause_turn"), "pause_turn", True),
-        (succeeded("something_new"), "something_new", True),
-        (succeeded("end_turn", text=""), "empty", False),
-    ],
-)
-async def test_an_answer_that_is_not_whole_is_marked_incomplete_with_the_reason(
-    bench: Bench, result: dict[str, object], reason: str, has_text: bool
-) -> None:
-    """It was paid for, so it is delivered; its name says that it is not whole."""
-    bench.drop("a.md", "one")
-    bench.api.answerer = always(result)
-
-    await bench.settle()
-
-    document = bench.document("a.result.json")
-    assert (document["status"], document["complete"], document["reason"]) == ("incomplete", False, reason)
-    assert set(bench.outbox()) == {"a.result.json", *(["a.incomplete.md"] if has_text else [])}
 
 
 @pytest.mark.parametrize(
@@ -116,42 +72,6 @@ async def test_a_transient_error_is_tried_again(bench: Bench, first: dict[str, o
     document = bench.document("a.result.json")
     assert document["attempts"] == 2
     assert document["batch_ids"] == ["msgbatch_0001", "msgbatch_0002"]
-
-
-async def test_a_transient_error_ends_as_an_error_after_max_attempts(bench: Bench) -> None:
-    """Three tries, one plain explanation."""
-    bench.drop("a.md", "one")
-    bench.api.answerer = always(errored("overloaded_error", "busy"))
-
-    await bench.settle()
-
-    document = bench.document("a.error.json")
-    assert document["error"] == {"type": "overloaded_error", "text": "busy"}
-    assert document["attempts"] == 3
-    assert bench.api.create_count == 3
-
-
-@pytest.mark.parametrize(
-    ("result", "error_type"),
-    [
-        (errored("invalid_request_error", "bad temperature"), "invalid_request_error"),
-        ({"type": "canceled"}, "canceled_elsewhere"),
-        ({"type": "vanished"}, "vanished"),
-    ],
-)
-async def test_what_is_the_requests_own_fault_is_an_error_at_once(
-    bench: Bench, result: dict[str, object], error_type: str
-) -> None:
-    """Never silently bought again."""
-    bench.drop("a.md", "one")
-    bench.api.answerer = always(result)
-
-    await bench.settle()
-
-    document = bench.document("a.error.json")
-    assert document["error"]["type"] == error_type  # type: ignore[index] # a JSON object
-    assert document["what_to_do"]
-    assert bench.api.create_count == 1
 
 
 async def test_a_stream_that_is_cut_at_a_lines_end_is_read_again(bench: Bench) -> None:
@@ -226,55 +146,6 @@ async def test_replace_puts_the_new_answer_in_the_place_of_the_old_one(
     assert set(bench.outbox()) == {"a.md", "a.result.json", "b.md", "b__2.md", "b__2.result.json"}
     assert bench.outbox()["b.md"] == b"somebody's own"
     await bench.stop()
-
-
-async def test_originals_are_deleted_at_once_where_nobody_keeps_them(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """done_days = 0."""
-    bench = Bench(tmp_path_factory.mktemp("none"), done_days=0)
-    bench.drop("a.md", "one")
-    bench.dropped.clear()
-
-    await bench.settle()
-
-    assert list((bench.root / "done").iterdir()) == []
-    assert set(bench.outbox()) == {"a.md", "a.result.json"}
-    await bench.stop()
-
-
-async def test_originals_are_deleted_after_done_days(bench: Bench) -> None:
-    """And not before."""
-    bench.drop("a.md", "one")
-    await bench.settle()
-
-    bench.dropped.clear()
-    bench.advance(timedelta(days=29).total_seconds())
-    await bench.step("delivery")
-    kept = [path.name for path in (bench.root / "done").iterdir()]
-    bench.advance(timedelta(days=2).total_seconds())
-    await bench.step("delivery")
-
-    assert kept == ["a.md"]
-    assert list((bench.root / "done").iterdir()) == []
-
-
-async def test_a_batch_that_the_api_does_not_know_is_lost_until_it_is_found(bench: Bench) -> None:
-    """A 404 may be another workspace's key: nothing is bought again, and it comes back by itself."""
-    bench.drop("a.md", "one")
-    while not bench.api.batches:
-        await bench.step_all()
-        bench.advance(0.5)
-    bench.api.batches[0].is_deleted = True
-    for _ in range(20):
-        await bench.step_all()
-        bench.advance(1.0)
-    states = bench.rows("SELECT state FROM batches")
-
-    bench.api.batches[0].is_deleted = False
-    await bench.settle()
-
-    assert states == [("lost",)]
-    assert bench.api.create_count == 1
-    assert set(bench.outbox()) == {"a.md", "a.result.json"}
 
 
 async def test_every_step_may_be_taken_by_a_process_of_its_own(bench: Bench) -> None:

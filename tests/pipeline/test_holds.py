@@ -1,15 +1,11 @@
 """What holds is shown for as long as it holds, and not longer, across restarts too."""
 
 import sqlite3
-from collections.abc import Sequence
 
-from batchbox.api import BatchBody, CreateOutcome, Trouble, TroubleKind
-from batchbox.store.holds import HoldName
+from batchbox.api import Trouble, TroubleKind
 
 from .bench import Bench
 from .fake_api import NO_NETWORK
-
-NO_CREDIT = "the credit is used up"
 
 
 def holds(bench: Bench) -> dict[str, str]:
@@ -90,25 +86,3 @@ async def test_what_the_server_asks_a_poll_to_wait_is_waited(bench: Bench) -> No
     due = await bench.step("polling")
 
     assert due >= bench.now.monotonic + 60.0
-
-
-async def test_a_hold_that_delivery_writes_while_a_batch_is_sent_outlives_that_success(bench: Bench) -> None:
-    """The call was made before the account was known to be empty, and its success says nothing of the next one."""
-    await bench.start()
-    assert bench.stages is not None
-    store = bench.stages.dispatch._holds
-    create = bench.api.create
-
-    async def create_while_delivery_finds_out(body: BatchBody, *, betas: Sequence[str]) -> CreateOutcome:
-        outcome = await create(body, betas=betas)
-        await store.put(HoldName.SENDING, NO_CREDIT, now=bench.now.wall, next_attempt_at=None)
-        return outcome
-
-    bench.api.create = create_while_delivery_finds_out  # type: ignore[method-assign, assignment] # a call during which things happen
-    await send_one(bench)
-    held = holds(bench)
-    bench.api.create = create  # type: ignore[method-assign] # as before
-    await bench.settle()
-
-    assert held == {"sending": NO_CREDIT}
-    assert holds(bench) == {}

@@ -295,24 +295,6 @@ async def test_a_rate_limit_is_waited_out(bench: Bench, retry_after: float | Non
     assert (too_early, bench.api.create_count) == (0, 1)
 
 
-async def test_a_refusal_is_halved_until_the_poison_stands_alone(bench: Bench) -> None:
-    """Its neighbours go through; it becomes an error that says what the API said."""
-    texts = ["q0", "poison", "q2", "q3"]
-    bench.drop("four.jsonl", "\n".join(json.dumps(request(text)) for text in texts))
-    await take_in(bench)
-    bench.api.refuses = lambda body: b"poison" in body
-
-    await bench.settle()
-
-    assert {name for name in bench.outbox() if name.endswith(".json")} == {
-        *("four-1.result.json", "four-3.result.json", "four-4.result.json"),
-        "four-2.error.json",
-    }
-    document = bench.document("four-2.error.json")
-    assert (document["status"], document["billed"]) == ("error", False)
-    assert document["error"] == {"type": "refused", "text": "400 invalid_request_error: poison"}
-
-
 async def test_a_credit_message_on_a_line_holds_sending_and_costs_no_attempt(bench: Bench) -> None:
     """It is the account's trouble; the request goes again when the hold is over."""
     bench.drop("a.md", "one")

@@ -9,8 +9,9 @@ from batchbox.api import BatchInfo, RequestCounts
 from batchbox.lifecycle import RequestEvent
 from batchbox.model import INBOX_LANE, ApiBatchId, CustomId, Lane, Nonce
 from batchbox.store import Store
+from batchbox.store.charges import Charge
 from batchbox.store.database import Database
-from batchbox.store.delivery import Charge, Ended
+from batchbox.store.delivery import Ended
 from batchbox.store.dispatch import Sending, Window
 from batchbox.store.recording import NewRequest, NewSource, Rejection
 
@@ -98,7 +99,7 @@ def batch_info(api_id: str = "msgbatch_1", *, count: int = 1, ended: bool = Fals
 async def send(store: Store, batch_id: int, *, nonce: str = "abcdefgh", api_id: str = "msgbatch_1") -> None:
     """Send a batch, which the API takes."""
     await store.dispatch.intend(sending(batch_id, nonce))
-    await store.dispatch.accept(batch_id, Nonce(nonce), batch_info(api_id), api_request_id="req_1")
+    await store.dispatch.accept(batch_id, Nonce(nonce), batch_info(api_id), api_request_id="req_1", now=NOW)
 
 
 async def end(store: Store, batch_id: int, *, count: int = 1, api_id: str = "msgbatch_1") -> None:

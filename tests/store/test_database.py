@@ -5,10 +5,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from batchbox.errors import ConfigurationError
-from batchbox.store import open_store, read_store
+from batchbox.errors import ConfigurationError, StateBrokenError
+from batchbox.store import open_store
 from batchbox.store.database import FILE_NAME, Database, open_database, read_database
-from batchbox.store.meta import Fact
+from batchbox.store.meta import Fact, MetaStore
 from batchbox.store.schema import MIGRATIONS
 
 from .rows import record, request
@@ -129,11 +129,12 @@ async def test_a_reader_beside_the_daemon_sees_what_is_committed_and_writes_noth
     async with database.transaction() as transaction:
         await transaction.run(PUT, ("seen", "1"))
 
-    async with read_store(tmp_path) as reading:
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            await reading.meta.get_or_record(Fact.KEY_SALT, lambda: "x")
-        assert await reading.meta.get(Fact.KEY_SALT) is None
+    async with read_database(tmp_path) as reading:
+        seen = await keys(reading)
+        with pytest.raises(StateBrokenError, match="readonly"):
+            await MetaStore(reading).get_or_record(Fact.KEY_SALT, lambda: "x")
 
+    assert seen == ["seen"]
     assert await keys(database) == ["seen"]
 
 

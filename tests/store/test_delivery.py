@@ -5,13 +5,15 @@ from decimal import Decimal
 import pytest
 
 from batchbox.lifecycle import RequestEvent
-from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, WireId
+from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, LostReason, WireId
 from batchbox.store import Store
+from batchbox.store.charges import Charge
 from batchbox.store.columns import from_nanodollars, to_nanodollars
 from batchbox.store.database import Database
-from batchbox.store.delivery import Charge
+from batchbox.store.holds import HoldName
 
 from .rows import (
+    KEY_HASH,
     NOW,
     batch_info,
     bodies,
@@ -54,6 +56,8 @@ async def test_a_batch_that_ended_can_be_read(store: Store) -> None:
 
     assert (batch.id, batch.api_id, batch.nonce, batch.lane) == (batch_id, "msgbatch_1", "abcdefgh", INBOX_LANE)
     assert (batch.request_count, batch.short_reads) == (2, 0)
+    assert (batch.created_at, batch.key_hash) == (NOW, KEY_HASH)
+    assert batch.counts == batch_info(count=2, ended=True).counts
 
 
 async def test_members_that_wait_are_found_by_their_number(store: Store) -> None:
@@ -217,9 +221,11 @@ async def test_a_sending_that_created_nothing_is_no_try(store: Store) -> None:
     await record(store, request("a"))
     batch_id = await seal(store)
     await store.dispatch.intend(sending(batch_id, "aaaaaaaa"))
-    await store.dispatch.withdraw(batch_id, sending(batch_id, "aaaaaaaa").nonce)
+    await store.dispatch.withdraw(batch_id, sending(batch_id, "aaaaaaaa").nonce, now=NOW, is_break=False)
     await store.dispatch.intend(sending(batch_id, "bbbbbbbb", later=9))
-    await store.dispatch.accept(batch_id, sending(batch_id, "bbbbbbbb").nonce, batch_info(), api_request_id=None)
+    await store.dispatch.accept(
+        batch_id, sending(batch_id, "bbbbbbbb").nonce, batch_info(), api_request_id=None, now=NOW
+    )
 
     (waiting,) = (await store.delivery.undelivered(batch_id, [1])).values()
 
@@ -271,6 +277,16 @@ async def test_failing_requests_come_oldest_first_and_no_more_than_asked_for(sto
     assert [one.custom_id for one in await store.delivery.failing(limit=2)] == ["r0", "r1"]
 
 
+async def test_a_batch_that_was_recovered_is_a_try_that_says_so(store: Store, database: Database) -> None:
+    batch_id = await ended_batch(store, request("a"))
+    async with database.transaction() as transaction:
+        await transaction.run("UPDATE batches SET needs_person = 1")
+
+    (waiting,) = (await store.delivery.undelivered(batch_id, [1])).values()
+
+    assert [each.is_recovered for each in waiting.tries] == [True]
+
+
 async def test_a_stem_is_taken_until_its_request_has_ended(store: Store) -> None:
     await ended_batch(store, request("Report"), request("b"))
 
@@ -307,7 +323,7 @@ async def test_a_batch_is_closed_once_and_read_no_more(store: Store, database: D
     batch_id = await ended_batch(store, request("a"))
 
     await store.delivery.close(batch_id)
-    await store.delivery.lose(batch_id)
+    await store.delivery.lose(batch_id, LostReason.NO_RESULTS)
 
     assert await store.delivery.ended() == []
     assert await states(database, "batches") == ["closed"]
@@ -317,10 +333,91 @@ async def test_a_batch_whose_results_are_gone_is_lost_and_keeps_its_requests(sto
     """It is never bought again by itself."""
     batch_id = await ended_batch(store, request("a"))
 
-    await store.delivery.lose(batch_id)
+    await store.delivery.lose(batch_id, LostReason.NO_RESULTS)
 
     assert await store.overview.lost_batches() == [ApiBatchId("msgbatch_1")]
     assert await states(database, "requests") == ["batched"]
+
+
+async def test_a_lost_batch_is_given_up_when_its_time_is_over(store: Store, database: Database) -> None:
+    batch_id = await ended_batch(store, request("a"))
+    await store.delivery.lose(batch_id, LostReason.NO_RESULTS)
+
+    early = await store.delivery.lost_since(NOW - timedelta(seconds=1))
+    (late,) = await store.delivery.lost_since(NOW)
+    await store.delivery.condemn_rest(late.id, ErrorType.RESULTS_GONE, "gone", now=NOW)
+    await store.delivery.close(late.id)
+
+    assert early == []
+    assert await states(database, "batches") == ["closed"]
+    assert await states(database, "requests") == ["failing"]
+    assert await store.delivery.lost_since(NOW) == []
+
+
+async def hold_credit(store: Store, *, is_news: bool) -> None:
+    """Hold for want of credit."""
+    next_attempt_at = None if is_news else NOW
+    await store.holds.put(HoldName.CREDIT, "no credit", now=NOW, next_attempt_at=next_attempt_at)
+
+
+async def probe(store: Store, database: Database) -> int:
+    """Return an ended batch of one request that tries whether the account has credit."""
+    batch_id = await ended_batch(store, request("a"))
+    async with database.transaction() as transaction:
+        await transaction.run("UPDATE batches SET is_probe = 1 WHERE id = ?", (batch_id,))
+    return batch_id
+
+
+async def test_a_probe_releases_what_waits_for_credit_when_it_is_closed(store: Store, database: Database) -> None:
+    batch_id = await probe(store, database)
+    await hold_credit(store, is_news=False)
+
+    assert await store.delivery.close(batch_id)
+
+    assert await store.holds.all() == []
+
+
+async def test_closing_any_other_batch_releases_nothing(store: Store) -> None:
+    batch_id = await ended_batch(store, request("a"))
+    await hold_credit(store, is_news=False)
+
+    assert not await store.delivery.close(batch_id)
+
+    assert [hold.name for hold in await store.holds.all()] == ["credit"]
+
+
+async def test_news_that_came_after_the_probe_was_sent_is_not_released(store: Store, database: Database) -> None:
+    batch_id = await probe(store, database)
+    await hold_credit(store, is_news=True)
+
+    assert not await store.delivery.close(batch_id)
+
+    assert [hold.name for hold in await store.holds.all()] == ["credit"]
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_a_probe_that_was_told_about_credit_is_none_any_more(
+    store: Store, database: Database, counts: bool
+) -> None:
+    """Even if somebody has begun to wait the news out before it is closed; a transient error tells nothing of it."""
+    batch_id = await probe(store, database)
+    await store.delivery.record([outcome(1, RequestEvent.REQUEUE, counts_as_attempt=counts)], now=NOW)
+    await hold_credit(store, is_news=False)
+
+    assert await store.delivery.close(batch_id) is counts
+
+
+async def test_bodies_are_kept_for_their_time_and_deleted_oldest_first(store: Store, database: Database) -> None:
+    """Those of answers have gone before, and those of open requests stay."""
+    await ended_batch(store, request("a"), request("b"), request("c"), request("d"))
+    later = NOW + timedelta(days=1)
+    await store.delivery.record([outcome(1), outcome(2, RequestEvent.CUT_SHORT)], now=NOW)
+    await store.delivery.record([outcome(3, RequestEvent.FAIL)], now=later)
+
+    counts = [await store.delivery.remove_bodies(moment, limit=1) for moment in (NOW, later, later)]
+
+    assert counts == [0, 1, 0]
+    assert list(await bodies(database)) == [3, 4]
 
 
 async def test_an_original_is_archived_under_the_name_that_was_taken(store: Store, database: Database) -> None:

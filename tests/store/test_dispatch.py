@@ -11,6 +11,7 @@ from batchbox.store.dispatch import Doubt, ManifestLine
 
 from .rows import (
     BETAS,
+    KEY_HASH,
     NOW,
     as_json,
     batch_info,
@@ -122,6 +123,7 @@ async def test_a_sending_is_in_doubt_from_its_intent_on(store: Store, database: 
         request_count=2,
         mark=NOW - timedelta(hours=1),
         candidates_closed=False,
+        key_hash=KEY_HASH,
         candidates=[],
     )
     assert await store.dispatch.doubts() == [doubt]
@@ -143,7 +145,7 @@ async def test_a_batch_that_is_not_sealed_cannot_be_sent(store: Store, database:
 async def test_an_accepted_batch_is_in_doubt_no_longer_and_known_by_its_id(store: Store, database: Database) -> None:
     batch_id = await in_doubt(store, "a")
 
-    accepted = await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id="req_1")
+    accepted = await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id="req_1", now=NOW)
 
     assert accepted
     assert await store.dispatch.doubts() == []
@@ -156,9 +158,9 @@ async def test_an_accepted_batch_is_in_doubt_no_longer_and_known_by_its_id(store
 async def test_accepting_again_changes_nothing(store: Store) -> None:
     """A batch that was found again must not take the place of the one that its answer named."""
     batch_id = await in_doubt(store, "a")
-    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id="req_1")
+    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id="req_1", now=NOW)
 
-    assert not await store.dispatch.accept(batch_id, NONCE, batch_info("msgbatch_2"), api_request_id=None)
+    assert not await store.dispatch.accept(batch_id, NONCE, batch_info("msgbatch_2"), api_request_id=None, now=NOW)
 
     assert [batch.api_id for batch in await store.polling.in_progress()] == ["msgbatch_1"]
 
@@ -168,7 +170,7 @@ async def test_a_sending_that_surely_created_nothing_is_followed_by_another_of_t
 ) -> None:
     batch_id = await in_doubt(store, "a", "b")
 
-    await store.dispatch.withdraw(batch_id, NONCE)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
 
     (sealed,) = await store.dispatch.sealed()
     assert (sealed.id, sealed.request_count, sealed.replaces) == (batch_id, 2, NONCE)
@@ -181,17 +183,17 @@ async def test_a_sending_that_surely_created_nothing_is_followed_by_another_of_t
 async def test_withdrawing_twice_is_withdrawing_once(store: Store, database: Database) -> None:
     batch_id = await in_doubt(store, "a")
 
-    await store.dispatch.withdraw(batch_id, NONCE)
-    await store.dispatch.withdraw(batch_id, NONCE)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
 
     assert await states(database, "batches") == ["sealed"]
 
 
 async def test_a_withdrawal_that_comes_too_late_takes_nothing_back(store: Store, database: Database) -> None:
     batch_id = await in_doubt(store, "a")
-    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None)
+    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None, now=NOW)
 
-    await store.dispatch.withdraw(batch_id, NONCE)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
 
     assert await states(database, "batches") == ["in_progress"]
     assert await database.all("SELECT outcome FROM sendings") == [("accepted",)]
@@ -199,9 +201,9 @@ async def test_a_withdrawal_that_comes_too_late_takes_nothing_back(store: Store,
 
 async def test_a_sending_that_is_found_after_all_before_the_next_one_is_not_sent_again(store: Store) -> None:
     batch_id = await in_doubt(store, "a")
-    await store.dispatch.withdraw(batch_id, NONCE)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
 
-    assert await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None)
+    assert await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None, now=NOW)
 
     assert await store.dispatch.sealed() == []
     assert [batch.api_id for batch in await store.polling.in_progress()] == ["msgbatch_1"]
@@ -212,10 +214,10 @@ async def test_a_sending_that_is_found_while_its_resend_is_in_doubt_makes_that_a
 ) -> None:
     """The twin may exist as well; what it is not is a reason to send a third."""
     batch_id = await in_doubt(store, "a")
-    await store.dispatch.withdraw(batch_id, NONCE)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
     await store.dispatch.intend(sending(batch_id, "bbbbbbbb", later=60))
 
-    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None)
+    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None, now=NOW)
 
     assert await store.dispatch.doubts() == []
     assert await database.all("SELECT nonce, outcome FROM sendings ORDER BY nonce") == [
@@ -231,65 +233,76 @@ async def test_a_candidate_that_is_adopted_is_no_other_sendings_any_more(store: 
     for nonce in (NONCE, Nonce("bbbbbbbb")):
         await store.dispatch.add_candidates(nonce, CANDIDATES[:1])
 
-    await store.dispatch.accept(batch_id, NONCE, batch_info(CANDIDATES[0]), api_request_id=None)
+    await store.dispatch.accept(batch_id, NONCE, batch_info(CANDIDATES[0]), api_request_id=None, now=NOW)
 
     assert [(doubt.nonce, doubt.candidates) for doubt in await store.dispatch.doubts()] == [("bbbbbbbb", [])]
 
 
-@pytest.mark.parametrize(("count", "halves"), [(2, [1, 1]), (3, [1, 2]), (5, [2, 3])])
-async def test_a_refused_batch_goes_on_as_two_halves_in_order(
-    store: Store, database: Database, count: int, halves: list[int]
+@pytest.mark.parametrize("event", ["refuse", "accept"])
+async def test_a_refusal_is_recorded_once_with_its_words_and_keeps_the_members(
+    store: Store, database: Database, event: str
 ) -> None:
-    names = ["a", "b", "c", "d", "e"][:count]
-    batch_id = await in_doubt(store, *names)
+    batch_id = await in_doubt(store, "a", "b")
 
-    await store.dispatch.halve(batch_id, NONCE, now=NOW)
+    await store.dispatch.refuse(batch_id, NONCE, refusal="no", is_too_large=event == "refuse")
 
-    sealed = await store.dispatch.sealed()
-    found = await members(database)
-    assert (await states(database, "batches"))[0] == "refused"
-    assert [batch.request_count for batch in sealed] == halves
-    assert [name for batch in sealed for name in found[batch.id]] == names
-    assert set(await states(database, "requests")) == {"batched"}
-    assert [batch.replaces for batch in sealed] == [None, None]
-    assert [batch_id for (batch_id,) in await database.all("SELECT batch_id FROM requests ORDER BY id")] == [
-        batch.id for batch in sealed for _ in range(batch.request_count)
+    assert await database.all("SELECT state, refusal, is_too_large, is_undecided FROM batches") == [
+        ("refused", "no", int(event == "refuse"), 1)
     ]
+    assert await database.all("SELECT outcome FROM sendings") == [("refused",)]
+    assert await database.all("SELECT state, batch_id FROM requests") == [("batched", batch_id)] * 2
+    assert await store.dispatch.doubts() == []
 
 
-async def test_a_half_that_was_refused_can_be_halved_until_one_stands_alone(store: Store, database: Database) -> None:
-    batch_id = await in_doubt(store, "a", "b", "c")
-    await store.dispatch.halve(batch_id, NONCE, now=NOW)
-    second = (await store.dispatch.sealed())[1]
-    await store.dispatch.intend(sending(second.id, "bbbbbbbb"))
-    await store.dispatch.halve(second.id, Nonce("bbbbbbbb"), now=NOW)
-    third = (await store.dispatch.sealed())[-1]
-    await store.dispatch.intend(sending(third.id, "cccccccc"))
-
-    await store.dispatch.condemn(third.id, Nonce("cccccccc"), error_text="no", now=NOW)
-
-    (failing,) = await store.delivery.failing(limit=10)
-    assert (failing.custom_id, failing.error_type, failing.error_text) == ("c", "refused", "no")
-    assert failing.ended_at == NOW
-    assert await states(database, "requests") == ["batched", "batched", "failing"]
-
-
-@pytest.mark.parametrize("act", ["halve", "condemn"])
-async def test_only_a_batch_that_is_being_sent_can_be_refused(store: Store, database: Database, act: str) -> None:
+async def test_only_a_batch_that_is_being_sent_can_be_refused(store: Store, database: Database) -> None:
     await record(store, request("a"), request("b"))
     batch_id = await seal(store)
     await send(store, batch_id)
-    refuse = {
-        "halve": lambda: store.dispatch.halve(batch_id, NONCE, now=NOW),
-        "condemn": lambda: store.dispatch.condemn(batch_id, NONCE, error_text="no", now=NOW),
-    }
 
     with pytest.raises(AssertionError, match="is not being submitted"):
-        await refuse[act]()
+        await store.dispatch.refuse(batch_id, NONCE, refusal="no", is_too_large=False)
 
     assert await states(database, "batches") == ["in_progress"]
     assert await states(database, "requests") == ["batched", "batched"]
     assert await database.all("SELECT outcome FROM sendings") == [("accepted",)]
+
+
+async def test_breaks_are_counted_and_what_waits_for_a_person_is_not_offered(store: Store, database: Database) -> None:
+    batch_id = await in_doubt(store, "a")
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=True)
+    await store.dispatch.intend(sending(batch_id, "bbbbbbbb", later=9))
+    await store.dispatch.withdraw(batch_id, Nonce("bbbbbbbb"), now=NOW, is_break=False)
+    await store.dispatch.hold(batch_id, "why")
+
+    (offered,) = await store.dispatch.sealed()
+    async with database.transaction() as transaction:
+        await transaction.run("UPDATE batches SET needs_person = 1")
+    then = await store.dispatch.sealed()
+
+    assert (offered.break_count, offered.held_reason, offered.replaces) == (1, "why", "bbbbbbbb")
+    assert then == []
+
+
+async def test_an_acceptance_ends_the_hold(store: Store, database: Database) -> None:
+    batch_id = await in_doubt(store, "a")
+    await store.dispatch.hold(batch_id, "why")
+
+    await store.dispatch.accept(batch_id, NONCE, batch_info(), api_request_id=None, now=NOW)
+
+    assert await database.all("SELECT held_reason FROM batches") == [(None,)]
+
+
+async def test_a_probe_is_open_until_it_is_delivered(store: Store) -> None:
+    await record(store, request("a"))
+    (window,) = await store.dispatch.windows()
+    batch_id = await store.dispatch.seal(window, requests_max=1, bytes_max=10**6, now=NOW, is_probe=True)
+    assert batch_id is not None
+    before = (await store.dispatch.has_open_probe(), [batch.is_probe for batch in await store.dispatch.sealed()])
+
+    await send(store, batch_id)
+
+    assert before == (False, [True])
+    assert await store.dispatch.has_open_probe()
 
 
 async def test_candidates_are_gathered_closed_and_ruled_out(store: Store) -> None:
@@ -332,7 +345,7 @@ async def test_a_resend_has_candidates_of_its_own(store: Store) -> None:
     batch_id = await in_doubt(store, "a")
     await store.dispatch.add_candidates(NONCE, CANDIDATES)
     await store.dispatch.close_candidates(NONCE)
-    await store.dispatch.withdraw(batch_id, NONCE)
+    await store.dispatch.withdraw(batch_id, NONCE, now=NOW, is_break=False)
 
     await store.dispatch.intend(sending(batch_id, "bbbbbbbb"))
 
@@ -380,7 +393,8 @@ async def test_a_body_is_that_of_the_batch_under_the_wire_ids_of_the_sending(sto
 
 async def test_ids_are_never_used_for_two_batches(store: Store, database: Database) -> None:
     batch_id = await in_doubt(store, "a", "b")
-    await store.dispatch.halve(batch_id, NONCE, now=NOW)
+    await store.dispatch.refuse(batch_id, NONCE, refusal="no", is_too_large=False)
+    await store.regrouping.halve(batch_id, now=NOW)
     await record(store, request("c"))
 
     batches = [await seal(store)]

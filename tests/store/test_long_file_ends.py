@@ -23,7 +23,7 @@ class MortalDatabase(Database):
     """The real database, of a process that dies when it has begun so many more transactions."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(writer=database._writer, reader=database._reader)
+        super().__init__(writer=database._writer, reader=database._reader, path=database.path)
         self.left = 1000
 
     @asynccontextmanager

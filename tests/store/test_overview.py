@@ -127,7 +127,7 @@ async def test_batches_are_shown_until_they_have_come_to_their_end(store: Store)
 
 async def test_a_batch_that_was_sent_twice_is_shown_once_with_its_latest_sending(store: Store) -> None:
     await doubtful(store)
-    await store.dispatch.withdraw(1, sending(1).nonce)
+    await store.dispatch.withdraw(1, sending(1).nonce, now=NOW, is_break=False)
     await store.dispatch.intend(sending(1, "bbbbbbbb", later=60))
 
     (batch,) = await store.overview.batches()

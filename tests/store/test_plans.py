@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from batchbox.api import BatchInfo
-from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, Nonce
+from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, LostReason, Nonce
 from batchbox.store import Store, assemble
 from batchbox.store.body import StoredBody
+from batchbox.store.charges import Charge
 from batchbox.store.database import open_database
-from batchbox.store.delivery import Charge
 from batchbox.store.recording import Rejection
 
 from .rows import NOW, batch_info, outcome, read_body, record, request, seal, send, sending, source
@@ -62,22 +62,26 @@ async def send_one(store: Store) -> None:
     batch_id = await seal(store)
     for nonce in (Nonce("cccccccc"), OTHER_NONCE):
         await store.dispatch.intend(sending(batch_id, nonce))
-        await store.dispatch.withdraw(batch_id, nonce)
+        await store.dispatch.withdraw(batch_id, nonce, now=NOW, is_break=False)
     await store.dispatch.intend(sending(batch_id, "dddddddd"))
     body: StoredBody = await store.dispatch.body(batch_id, Nonce("dddddddd"))
     await read_body(body)
     await store.dispatch.manifest_lines(batch_id, after=0, limit=10)
-    await store.dispatch.accept(batch_id, Nonce("dddddddd"), batch_info("msgbatch_2"), api_request_id="req")
+    await store.dispatch.accept(batch_id, Nonce("dddddddd"), batch_info("msgbatch_2"), api_request_id="req", now=NOW)
 
 
 async def refuse(store: Store) -> None:
     """Let a batch of two be refused, and then each of them."""
     first = await seal(store)
     await store.dispatch.intend(sending(first, "cccccccc"))
-    await store.dispatch.halve(first, Nonce("cccccccc"), now=NOW)
+    await store.dispatch.refuse(first, Nonce("cccccccc"), refusal="no", is_too_large=False)
+    await store.regrouping.undecided()
+    await store.regrouping.is_held_for("no")
+    await store.regrouping.halve(first, now=NOW)
     (half, *_) = await store.dispatch.sealed()
     await store.dispatch.intend(sending(half.id, "dddddddd"))
-    await store.dispatch.condemn(half.id, Nonce("dddddddd"), error_text="no", now=NOW)
+    await store.dispatch.refuse(half.id, Nonce("dddddddd"), refusal="no", is_too_large=False)
+    await store.regrouping.fail(half.id, error_text="no", now=NOW)
 
 
 async def reconcile(store: Store) -> None:
@@ -89,7 +93,21 @@ async def reconcile(store: Store) -> None:
     await store.dispatch.known_batches([ApiBatchId("msgbatch_9")])
     await store.dispatch.batch_of_sending(Nonce("cccccccc"))
     await store.dispatch.rule_out(ApiBatchId("msgbatch_9"))
+    await store.dispatch.note_unreadable(ApiBatchId("msgbatch_9"), "gone")
     await store.dispatch.close_candidates(Nonce("cccccccc"))
+
+
+async def watch_twins(store: Store) -> None:
+    """Look for a first sending after its resend, and book it."""
+    await reconcile(store)
+    (doubt,) = await store.dispatch.doubts()
+    await store.dispatch.withdraw(doubt.batch_id, doubt.nonce, now=NOW, is_break=True)
+    await store.twins.late(withdrawn_since=NOW, resent_since=NOW)
+    await store.twins.delivered(doubt.batch_id)
+    await store.twins.add(doubt.batch_id, doubt.nonce, ApiBatchId("msgbatch_9"), now=NOW)
+    await store.twins.unbooked()
+    await store.twins.members(doubt.batch_id, [1])
+    await store.twins.book(ApiBatchId("msgbatch_9"))
 
 
 async def poll(store: Store, info: BatchInfo = ENDED) -> None:
@@ -97,6 +115,8 @@ async def poll(store: Store, info: BatchInfo = ENDED) -> None:
     (batch,) = await store.polling.in_progress()
     await store.polling.lose(batch.id)
     await store.polling.find(batch.id)
+    await store.polling.find_results(batch.id)
+    await store.polling.undelivered_since(NOW)
     await store.polling.end(batch.id, info)
 
 
@@ -112,7 +132,10 @@ async def deliver(store: Store) -> None:
     await store.delivery.count_short_read(batch.id)
     await store.delivery.condemn_rest(batch.id, ErrorType.RESULT_MISSING, "no line", now=NOW)
     await store.delivery.failing(limit=256)
+    await store.delivery.lost_since(NOW)
+    await store.delivery.lose(batch.id, LostReason.NO_RESULTS)
     await store.delivery.close(batch.id)
+    await store.delivery.remove_bodies(NOW, limit=256)
 
 
 async def archive(store: Store) -> None:
@@ -161,6 +184,7 @@ HOT: Mapping[str, Work] = {
     "sending": send_one,
     "a refusal": refuse,
     "reconciling": reconcile,
+    "watching for twins": watch_twins,
     "polling": poll,
     "delivering": deliver,
     "archiving": archive,

@@ -1,7 +1,10 @@
+from datetime import timedelta
+
+from batchbox.model import LostReason
 from batchbox.store import Store
 from batchbox.store.database import Database
 
-from .rows import end, record, request, seal, send, states
+from .rows import KEY_HASH, NOW, end, record, request, seal, send, states
 
 
 async def sent(store: Store, name: str = "a", *, nonce: str = "abcdefgh", api_id: str = "msgbatch_1") -> int:
@@ -19,7 +22,8 @@ async def test_batches_to_ask_about_come_oldest_first(store: Store) -> None:
     batches = await store.polling.in_progress()
 
     assert [batch.api_id for batch in batches] == ["msgbatch_1", "msgbatch_0"]
-    assert not batches[0].is_lost
+    assert batches[0].lost_reason is None
+    assert batches[0].key_hash == KEY_HASH
 
 
 async def test_a_batch_that_ended_is_asked_about_no_more(store: Store) -> None:
@@ -36,7 +40,7 @@ async def test_a_lost_batch_is_asked_about_and_may_be_found(store: Store, databa
 
     await store.polling.find(batch_id)
 
-    assert lost.is_lost
+    assert lost.lost_reason is LostReason.UNKNOWN_BATCH
     assert await states(database, "batches") == ["in_progress"]
 
 
@@ -58,3 +62,36 @@ async def test_an_end_that_is_seen_twice_happens_once(store: Store, database: Da
     await end(store, batch_id)
 
     assert await states(database, "batches") == ["closed"]
+
+
+async def test_a_batch_whose_results_are_there_after_all_has_ended_as_it_had(store: Store, database: Database) -> None:
+    batch_id = await sent(store)
+    await end(store, batch_id)
+    await store.delivery.lose(batch_id, LostReason.NO_RESULTS)
+    (lost,) = await store.polling.in_progress()
+
+    await store.polling.find_results(batch_id)
+
+    (ended,) = await store.delivery.ended()
+    assert lost.lost_reason is LostReason.NO_RESULTS
+    assert ended.counts is not None
+    assert ended.counts.succeeded == 1
+
+
+async def test_results_that_are_found_twice_end_a_batch_once(store: Store, database: Database) -> None:
+    batch_id = await sent(store)
+
+    await store.polling.find_results(batch_id)
+
+    assert await states(database, "batches") == ["in_progress"]
+
+
+async def test_what_has_been_with_the_api_for_long_is_named_until_it_is_delivered(store: Store) -> None:
+    await sent(store)
+    await end(store, await sent(store, "b", nonce="bbbbbbbb", api_id="msgbatch_2"))
+    closed = await sent(store, "c", nonce="cccccccc", api_id="msgbatch_3")
+    await end(store, closed)
+    await store.delivery.close(closed)
+
+    assert await store.polling.undelivered_since(NOW) == ["msgbatch_1", "msgbatch_2"]
+    assert await store.polling.undelivered_since(NOW - timedelta(seconds=1)) == []

@@ -53,7 +53,7 @@ class WatchedDatabase(Database):
     """The real database, whose statements are remembered."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(writer=database._writer, reader=database._reader)
+        super().__init__(writer=database._writer, reader=database._reader, path=database.path)
         self.statements = Statements()
 
     @asynccontextmanager

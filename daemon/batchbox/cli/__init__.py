@@ -10,6 +10,8 @@ from batchbox.cli.check import check
 from batchbox.cli.config import config
 from batchbox.cli.demo import demo
 from batchbox.cli.init import init
+from batchbox.cli.reconcile import reconcile
+from batchbox.cli.recover import recover
 from batchbox.cli.run import run
 from batchbox.cli.simulate import simulate
 from batchbox.cli.status import status
@@ -31,7 +33,7 @@ def commands() -> None:
     """Drop a file into a folder, find Claude's answer in another, at half price."""
 
 
-COMMANDS: Sequence[click.Command] = (demo, init, check, run, status, config, simulate)
+COMMANDS: Sequence[click.Command] = (demo, init, check, run, status, reconcile, recover, config, simulate)
 """In the order in which a newcomer meets them."""
 
 for _command in COMMANDS:

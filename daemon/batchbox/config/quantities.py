@@ -105,7 +105,8 @@ Wait = Annotated[float, BeforeValidator(read_duration), PlainSerializer(duration
 Duration = Annotated[Wait, AfterValidator(_more_than_zero)]
 """Seconds, more than 0."""
 
-Size = Annotated[
-    int, BeforeValidator(read_size), AfterValidator(_more_than_zero), PlainSerializer(size_text, when_used="json")
-]
+Reserve = Annotated[int, BeforeValidator(read_size), PlainSerializer(size_text, when_used="json")]
+"""Bytes; 0 is allowed."""
+
+Size = Annotated[Reserve, AfterValidator(_more_than_zero)]
 """Bytes, more than 0."""

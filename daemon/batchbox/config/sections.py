@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
 from batchbox.config.addresses import checked_base_url, checked_proxy, masked
-from batchbox.config.quantities import Duration, Size, Wait, exact_number
+from batchbox.config.quantities import Duration, Reserve, Size, Wait, exact_number
 
 MB = 1000**2
 GB = 1000**3
@@ -169,6 +169,8 @@ class Inbox(BaseModel, frozen=True, extra="forbid", strict=True):
     max_jsonl_bytes: Size = 1 * GB
     max_pending: Count = 200_000
     max_pending_bytes: Size = 10 * GB
+    min_free: Reserve = 500 * MB
+    """0: the disks are filled to the end."""
     detection: Literal["auto", "events", "scan"] = "auto"
     hard_links: Literal["reject", "allow"] = "reject"
 

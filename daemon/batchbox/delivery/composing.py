@@ -6,15 +6,15 @@ from datetime import datetime
 
 from batchbox.documents import Answer, Facts, Failure, error_json, result_json, with_request_id
 from batchbox.lifecycle import RequestEvent
+from batchbox.model import ErrorType
 from batchbox.pricing import Catalogue, usage_from
 from batchbox.results import ResultLine
-from batchbox.store.columns import to_nanodollars
-from batchbox.store.delivery import Charge, Ended, Undelivered
+from batchbox.store.charges import charge_for
+from batchbox.store.delivery import Ended, Undelivered
 from batchbox.triage import Answered, Failed, Hold, Incomplete, Retry, judge_line, what_to_do
 
-TOKENS_MAX = 10**12
-COST_USD_MAX = 10**6
-"""Beyond these a count is nonsense, and would not fit into a column."""
+NOBODY_KNOWS_WHETHER_BILLED = frozenset({ErrorType.RESULT_MISSING, ErrorType.RESULTS_GONE})
+"""Without a line of results, nothing says whether the request was answered, and billed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,38 +46,49 @@ def compose(request: Undelivered, line: ResultLine, catalogue: Catalogue) -> Com
         case Incomplete(reason=reason):
             return _answer(request, line, catalogue, reason=reason)
         case Hold(text=text):
-            ended = Ended(request_id=request.request_id, event=RequestEvent.REQUEUE, counts_as_attempt=False)
-            return Composed(request=request, ended=ended, files=[], hold_reason=text)
+            return _held(request, line, text)
         case Retry() if request.attempts + 1 < request.max_attempts:
             ended = Ended(request_id=request.request_id, event=RequestEvent.REQUEUE)
             return Composed(request=request, ended=ended, files=[])
-        case Retry(error_type=error_type, text=text) | Failed(error_type=error_type, text=text):
-            return _error(request, error_type, text, event=RequestEvent.FAIL, request_id=line.request_id)
+        case Retry(error_type=error_type, text=text):
+            failure = _failure(error_type, text, billed=False)
+            return _error(request, failure, event=RequestEvent.FAIL, request_id=line.request_id)
+        case Failed(error_type=error_type, text=text, billed=billed):
+            failure = _failure(error_type, text, billed=billed)
+            return _error(request, failure, event=RequestEvent.FAIL, request_id=line.request_id)
 
 
 def compose_failing(request: Undelivered) -> Composed:
     """Write down a request that ended without a line of results; its error was recorded when that was found out."""
-    return _error(request, request.error_type or "", request.error_text or "", event=RequestEvent.PUBLISH)
+    billed = None if request.error_type in NOBODY_KNOWS_WHETHER_BILLED else False
+    failure = _failure(request.error_type or "", request.error_text or "", billed=billed)
+    return _error(request, failure, event=RequestEvent.PUBLISH)
+
+
+def _held(request: Undelivered, line: ResultLine, text: str) -> Composed:
+    """Let the request wait for credit, unless it was recovered without its content and cannot be sent again."""
+    if not request.max_tokens:
+        failure = _failure("billing_error", text, billed=False)
+        failed = _error(request, failure, event=RequestEvent.FAIL, request_id=line.request_id)
+        return replace(failed, hold_reason=text)
+    ended = Ended(request_id=request.request_id, event=RequestEvent.REQUEUE, counts_as_attempt=False)
+    return Composed(request=request, ended=ended, files=[], hold_reason=text)
 
 
 def _answer(request: Undelivered, line: ResultLine, catalogue: Catalogue, *, reason: str | None) -> Composed:
-    usage = usage_from(line.usage)
     model = line.model or request.model
-    cost = catalogue.cost_usd(model, usage)
-    charge = Charge(
-        wire_id=line.wire_id,
+    charge = charge_for(
+        line,
         request_id=request.request_id,
         model=model,
-        input_tokens=min(usage.prompt_tokens, TOKENS_MAX),
-        output_tokens=min(usage.output_tokens, TOKENS_MAX),
-        cost_nanousd=None if cost is None or cost > COST_USD_MAX else to_nanodollars(cost),
         sent_at=request.tries[-1].sent_at,
+        catalogue=catalogue,
     )
     answer = Answer(
         reason=reason,
         stop_reason=line.facts.stop_reason,
         usage=line.usage,
-        cost_usd=cost,
+        cost_usd=catalogue.cost_usd(model, usage_from(line.usage)),
         message=line.message,
     )
     facts = _facts(request, ended_at=request.tries[-1].ended_at, model=model)
@@ -91,15 +102,16 @@ def _answer(request: Undelivered, line: ResultLine, catalogue: Catalogue, *, rea
     )
 
 
-def _error(
-    request: Undelivered, error_type: str, text: str, *, event: RequestEvent, request_id: str | None = None
-) -> Composed:
+def _failure(error_type: str, text: str, *, billed: bool | None) -> Failure:
+    return Failure(type=error_type, text=text, what_to_do=what_to_do(error_type), billed=billed)
+
+
+def _error(request: Undelivered, failure: Failure, *, event: RequestEvent, request_id: str | None = None) -> Composed:
     ended_at = request.ended_at or (request.tries[-1].ended_at if request.tries else None)
     facts = with_request_id(_facts(request, ended_at=ended_at, model=request.model), request_id)
-    failure = Failure(type=error_type, text=text, what_to_do=what_to_do(error_type))
     return Composed(
         request=request,
-        ended=Ended(request_id=request.request_id, event=event, error_type=error_type, error_text=text),
+        ended=Ended(request_id=request.request_id, event=event, error_type=failure.type, error_text=failure.text),
         files=[NamedFile(suffix=".error.json", pieces=error_json(facts, failure), is_marker=True)],
     )
 
@@ -118,4 +130,5 @@ def _facts(request: Undelivered, *, ended_at: datetime | None, model: str) -> Fa
         dropped_at=request.dropped_at,
         sent_at=request.tries[-1].sent_at if request.tries else None,
         ended_at=ended_at,
+        recovered=any(one.is_recovered for one in request.tries),
     )

@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchbox.delivery.composing import Composed
-from batchbox.documents import HEAD_BYTES, custom_id_in
+from batchbox.documents import HEAD_BYTES, custom_id_in, wire_ids_in
 from batchbox.folders.outbox import NewFile, Outbox, Part, Publication
 from batchbox.model import Lane, Now
 from batchbox.naming import stem_for
 from batchbox.store.delivery import DeliveryStore, Ended, Undelivered
 
 MARKERS = (".result.json", ".error.json")
+STEM_CHECKS_MAX = 4
+"""In so many of the taken stems it is looked whether they were taken for this very request, the latest first."""
 STEM_TRIES_MAX = 100
 """How often a stem that somebody else took at the last moment is exchanged before delivery backs off."""
 
@@ -48,6 +50,8 @@ class _Stem:
     text: str
     is_new: bool
     """Chosen just now and free: a file that has it all the same is somebody else's."""
+    is_replaced: bool
+    """Whether what has it goes first: an earlier request's answer."""
 
 
 class Publisher:
@@ -101,22 +105,36 @@ class Publisher:
             for stem in [stems[one.request.request_id]]
             for file in one.files
         ]
-        replaced = [stem.text for stem in stems.values() if self._replaces_old and not stem.is_new]
+        replaced = [stem.text for stem in stems.values() if stem.is_replaced]
         return await self._outbox.publish(self._lane, publications, replaced=replaced)
 
     async def _stem(self, request: Undelivered) -> _Stem:
         if request.stem is not None:
-            return _Stem(text=request.stem, is_new=False)
+            return _Stem(text=request.stem, is_new=False, is_replaced=self._replaces_old)
         taken = await self._taken_stems()
         base = stem_for(request.custom_id)
-        if base.casefold() in taken and self._replaces_old and await self._is_same_request(base, request):
-            return _Stem(text=base, is_new=False)
-        stem, number = base, 1
+        stem, passed = base, []
         while stem.casefold() in taken:
-            number += 1
-            stem = f"{base}__{number}"
+            passed.append(stem)
+            stem = f"{base}__{len(passed) + 1}"
+        if passed and (own := await self._own_stem(passed, request)):
+            return own
         taken.add(stem.casefold())
-        return _Stem(text=stem, is_new=True)
+        return _Stem(text=stem, is_new=True, is_replaced=False)
+
+    async def _own_stem(self, passed: Sequence[str], request: Undelivered) -> _Stem | None:
+        """Return the taken stem that is the request's: the database may be older than the outbox, or it is replaced."""
+        latest = [*reversed(passed[-STEM_CHECKS_MAX:]), passed[0]]
+        names = [stem + marker for stem in latest for marker in MARKERS]
+        heads = dict(zip(names, await self._outbox.heads(self._lane, names, length=HEAD_BYTES), strict=True))
+        wire_ids = {each.wire_id for each in request.tries}
+        for name, head in heads.items():
+            if head is not None and not wire_ids.isdisjoint(wire_ids_in(head)):
+                return _Stem(text=name.partition(".")[0], is_new=False, is_replaced=False)
+        old = [heads[passed[0] + marker] for marker in MARKERS]
+        if self._replaces_old and any(head is not None and custom_id_in(head) == request.custom_id for head in old):
+            return _Stem(text=passed[0], is_new=False, is_replaced=True)
+        return None
 
     async def _taken_stems(self) -> set[str]:
         if self._taken is None:
@@ -124,10 +142,3 @@ class Publisher:
             in_folder = {name.partition(".")[0].casefold() for name in names if not name.startswith(".")}
             self._taken = in_folder | await self._store.stems_in_use(self._lane)
         return self._taken
-
-    async def _is_same_request(self, stem: str, request: Undelivered) -> bool:
-        for marker in MARKERS:
-            head = await self._outbox.head(self._lane, stem + marker, length=HEAD_BYTES)
-            if head is not None and custom_id_in(head) == request.custom_id:
-                return True
-        return False

@@ -7,16 +7,17 @@ and is read again, skipping what is done.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TypeVar
 
 from batchbox.api import ApiTrouble, BatchesApi, TroubleKind
 from batchbox.delivery.composing import compose_failing
+from batchbox.delivery.losses import Losses
 from batchbox.delivery.publishing import Publisher
 from batchbox.delivery.reading import Reading
-from batchbox.errors import RootOfflineError
+from batchbox.delivery.tidying import Tidying
+from batchbox.errors import RootOfflineError, StateNotWritableError
+from batchbox.folders.layout import by_lane
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.root import is_about_one_name
@@ -24,7 +25,7 @@ from batchbox.folders.shelves import Move, Original, Shelves
 from batchbox.logs import shown
 from batchbox.model import ErrorType, Lane, Now
 from batchbox.pricing import Catalogue
-from batchbox.store.delivery import DeliveryStore, EndedBatch, KeptOriginal, SettledSource, Undelivered
+from batchbox.store.delivery import DeliveryStore, EndedBatch, SettledSource
 from batchbox.store.holds import HoldStore
 from batchbox.timing import Backoff
 
@@ -32,9 +33,6 @@ GROUP_ANSWERS = 256
 SHORT_READS_MAX = 3
 """After so many complete reads without a line, the line is missing."""
 IDLE_SECONDS = 300.0
-TIDY_SECONDS = 3600.0
-
-R = TypeVar("R", Undelivered, SettledSource, KeptOriginal)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +49,10 @@ class DeliverySettings:
 
 
 class Delivery:
-    """The stage that brings answers."""
+    """The stage that brings answers.
+
+    `vouches_for` says whether a 404 can be believed about a batch that was sent with the key of that hash.
+    """
 
     def __init__(
         self,
@@ -66,9 +67,11 @@ class Delivery:
         catalogue: Catalogue,
         backoff: Backoff,
         chance: Callable[[], float],
+        vouches_for: Callable[[bytes], Awaitable[bool]],
         clock: Callable[[], Now],
         keep_going: Callable[[], bool],
         ring_dispatch: Callable[[], None],
+        ring_polling: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -84,7 +87,10 @@ class Delivery:
         self._keep_going = keep_going
         self._ring_dispatch = ring_dispatch
         self._batch_backoffs: dict[int, Backoff] = {}
-        self._tidy_at = 0.0
+        self._losses = Losses(
+            store=store, manifests=manifests, api=api, vouches_for=vouches_for, ring_polling=ring_polling
+        )
+        self._tidying = Tidying(store=store, shelves=shelves, manifests=manifests, done_days=settings.done_days)
         self._leftovers_removed = False
 
     async def step(self, now: Now) -> float:
@@ -98,6 +104,9 @@ class Delivery:
             until = self._backoff.fail(now.monotonic, chance=self._chance())
             log.warning("outbox cannot be written", extra={"why": str(error)})
             return until
+        except StateNotWritableError:
+            self._leftovers_removed = False
+            raise
         self._backoff.succeed()
         return next_due
 
@@ -109,9 +118,10 @@ class Delivery:
         for batch in await self._store.ended():
             if self._backoff_of(batch).until <= now.monotonic and self._keep_going():
                 await self._deliver(batch, now)
+        await self._losses.give_up_old(now)
         await self._publish_failing(now)
         await self._archive(now)
-        await self._tidy(now)
+        await self._tidying.step(now)
         ended = await self._store.ended()
         self._batch_backoffs = {batch.id: self._backoff_of(batch) for batch in ended}
         return min([now.monotonic + IDLE_SECONDS, *(backoff.until for backoff in self._batch_backoffs.values())])
@@ -125,7 +135,7 @@ class Delivery:
         publishers: dict[Lane, Publisher] = {}  # each lists its outbox once, however many groups there are
         closed: set[Lane] = set()
         while failing := await self._store.failing(limit=GROUP_ANSWERS, closed_lanes=closed):
-            for lane, requests in _by_lane(failing).items():
+            for lane, requests in by_lane(failing).items():
                 publisher = publishers.setdefault(lane, self._publisher(lane))
                 try:
                     written = await publisher.write([compose_failing(request) for request in requests])
@@ -178,21 +188,24 @@ class Delivery:
             text = f"The results of {batch.api_id} were read {SHORT_READS_MAX} times and have no line for this request."
             await self._store.condemn_rest(batch.id, ErrorType.RESULT_MISSING, text, now=now.wall)
         await self._manifests.close(batch.nonce)
-        await self._store.close(batch.id)
         log.info("batch delivered", extra={"batch": batch.api_id, "missing_count": left})
+        if await self._store.close(batch.id):
+            log.info("the account has credit again", extra={"batch": batch.api_id})
+            self._ring_dispatch()
 
     async def _note_trouble(self, batch: EndedBatch, error: ApiTrouble, backoff: Backoff, now: Now) -> None:
-        if error.trouble.kind is TroubleKind.NOT_FOUND:
-            log.error("results are gone: a person is needed", extra={"batch": batch.api_id})
-            await self._store.lose(batch.id)
-            return
+        try:
+            if error.trouble.kind is TroubleKind.NOT_FOUND and await self._losses.judge(batch, now):
+                return
+        except ApiTrouble as second:
+            error = second
         backoff.fail(now.monotonic, chance=self._chance(), at_least=error.trouble.retry_after_seconds or 0.0)
         log.warning("results cannot be read", extra={"batch": batch.api_id, "why": error.trouble.text})
 
     async def _archive(self, now: Now) -> None:
         """Move originals whose every request has ended to done/, or delete them if nobody keeps them."""
         while settled := await self._store.settled(limit=GROUP_ANSWERS):
-            for lane, sources in _by_lane(settled).items():
+            for lane, sources in by_lane(settled).items():
                 if self._settings.done_days == 0:
                     await self._shelves.drop_claims(lane, [source.claim for source in sources])
                 else:
@@ -208,21 +221,3 @@ class Delivery:
         await self._store.take_targets(taken.items())
         moves = [Move(claim=source.claim, target=source.target or taken[source.id]) for source in sources]
         await self._shelves.archive(lane, moves)
-
-    async def _tidy(self, now: Now) -> None:
-        """Delete originals that have been in done/ for done_days."""
-        if now.monotonic < self._tidy_at:
-            return
-        before = now.wall - timedelta(days=self._settings.done_days)
-        while kept := await self._store.kept_since(before, limit=GROUP_ANSWERS):
-            for lane, originals in _by_lane(kept).items():
-                await self._shelves.remove_done(lane, [original.target for original in originals])
-                await self._store.forget_originals([original.id for original in originals])
-        self._tidy_at = now.monotonic + TIDY_SECONDS
-
-
-def _by_lane(rows: Sequence[R]) -> Mapping[Lane, list[R]]:
-    lanes: dict[Lane, list[R]] = {}
-    for row in rows:
-        lanes.setdefault(row.lane, []).append(row)
-    return lanes

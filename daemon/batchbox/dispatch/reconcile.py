@@ -6,8 +6,12 @@ know, and has our count; and it is *ours* only when the nonce in the first line 
 read once it has ended. Nothing is sent again before the set of candidates is closed (the first valid look at or past
 `grace`) and empty (each one ruled out by its nonce).
 
-A look is valid only if every page of it came. Grace counts from the unknown outcome, or, when that was before this
-process, from this process's first valid look: a daemon that was down for an hour has not looked for an hour.
+A look is valid only if every page of it came, and believed only under the key of that sending, or another one of the
+same workspace. Grace counts from the unknown outcome, or, when that was before this process, from this process's first
+valid look: a daemon that was down for an hour has not looked for an hour.
+
+For a day after a resend the list is still looked at from time to time. If the first sending turns up after all, the
+requests were bought twice; `twins` then stops what still runs, and books it.
 
 If we die                    | what is left                         | what the next step does
 -----------------------------+---------------------------------------+--------------------------------------------
@@ -18,16 +22,18 @@ before a withdrawal commits  | a closed manifest, SUBMITTING         | finds the
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batchbox.api import ApiTrouble, BatchesApi, BatchInfo, Trouble, TroubleKind
+from batchbox.dispatch.twins import Twins
 from batchbox.folders.manifests import Manifests
 from batchbox.model import ApiBatchId, Nonce, Now
 from batchbox.results import LineSplitter, Signature, signature_of
 from batchbox.store.dispatch import DispatchStore, Doubt
-from batchbox.timing import Backoff, look_seconds, poll_seconds
+from batchbox.timing import Backoff, late_look_seconds, look_seconds, poll_seconds
 
 MARK_MARGIN = timedelta(minutes=5)
 """The list is read this far past the mark: servers that do not agree on the time stamp batches out of order."""
@@ -54,6 +60,10 @@ class _Watch:
     since: float | None = None
     """From when grace counts; None: from the first valid look, which has not been made."""
     looks: int = 0
+    is_ours: bool = False
+    """Whether this process made the call, so that it was not our own death that ended it."""
+    not_before: float = 0.0
+    """No look is believed before, because this key cannot be shown to be of the same workspace."""
 
 
 class Reconciler:
@@ -64,44 +74,51 @@ class Reconciler:
         settings: ReconcileSettings,
         *,
         store: DispatchStore,
+        twins: Twins,
         manifests: Manifests,
         api: BatchesApi,
+        vouches_for: Callable[[bytes], Awaitable[bool]],
         backoff: Backoff,
         chance: Callable[[], float],
         ring_polling: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._store = store
+        self._twins = twins
         self._manifests = manifests
         self._api = api
+        self._vouches_for = vouches_for
         self._backoff = backoff
         self._chance = chance
         self._ring_polling = ring_polling
         self._watches: dict[Nonce, _Watch] = {}
         self._just_unknown: set[Nonce] = set()
+        self._late_look_at = 0.0
 
     def expect(self, nonce: Nonce) -> None:
         """Note that this process has just made a call with an unknown outcome: grace counts from the next step."""
         self._just_unknown.add(nonce)
 
-    async def step(self, now: Now) -> float | None:
-        """Look if it is time to; return the monotonic moment of the next look, or None if nothing is in doubt."""
+    async def step(self, now: Now) -> float:
+        """Look if it is time to; return the monotonic moment of the next look."""
         doubts = await self._store.doubts()
         self._watches = {doubt.nonce: self._watches.get(doubt.nonce, _Watch()) for doubt in doubts}
         for nonce in self._just_unknown & self._watches.keys():
             self._watches[nonce].since = now.monotonic
+            self._watches[nonce].is_ours = True
         self._just_unknown.clear()
-        due = [doubt for doubt in doubts if self._look_due(doubt, now) <= now.monotonic]
-        if due and now.monotonic >= self._backoff.until:
+        if self._next_look(doubts, now) <= now.monotonic and now.monotonic >= self._backoff.until:
             await self._look(doubts, now)
             doubts = await self._store.doubts()
-        looks = [self._look_due(doubt, now) for doubt in doubts]
-        return max(min(looks), self._backoff.until) if looks else None
+        return max(self._next_look(doubts, now), self._backoff.until)
+
+    def _next_look(self, doubts: Sequence[Doubt], now: Now) -> float:
+        return min([self._late_look_at, *(self._look_due(doubt, now) for doubt in doubts)])
 
     def _look_due(self, doubt: Doubt, now: Now) -> float:
         watch = self._watches.setdefault(doubt.nonce, _Watch())
-        if watch.since is None:
-            return now.monotonic
+        if watch.since is None or watch.not_before > now.monotonic:
+            return max(now.monotonic, watch.not_before)
         schedule = look_seconds(self._settings.grace)
         if watch.looks < len(schedule):
             return watch.since + schedule[watch.looks]
@@ -119,23 +136,54 @@ class Reconciler:
         )
 
     async def _look(self, doubts: Sequence[Doubt], now: Now) -> None:
-        """Read the list once for all that is in doubt, and draw every conclusion that it allows."""
+        """Read the list once for all that is in doubt or was, and draw every conclusion that it allows."""
+        late = await self._twins.late(now)
         try:
-            strangers = await self._strangers(doubts)
+            doubts = [doubt for doubt in doubts if await self._is_believed(doubt, now)]
+            late = [doubt for doubt in late if await self._vouches_for(doubt.key_hash)]
+            strangers = await self._strangers([*doubts, *late]) if doubts or late else []
         except ApiTrouble as error:
             until = self._backoff.fail(now.monotonic, chance=self._chance())
             log.warning("look failed", extra={"why": error.trouble.text, "again_in_seconds": until - now.monotonic})
             return
         self._backoff.succeed()
+        self._late_look_at = now.monotonic + late_look_seconds(self._settings.grace)
         for doubt in doubts:
             await self._note_candidates(doubt, strangers, now)
-        open_ids = {api_id for doubt in await self._store.doubts() for api_id in doubt.candidates}
-        for batch in strangers:
-            if batch.id in open_ids and batch.has_ended:
-                await self._ask_whose(batch)
+        for doubt in late:
+            await self._store.add_candidates(doubt.nonce, [batch.id for batch in strangers if _fits(batch, doubt)])
+        await self._note_vanished([*doubts, *late], shown={batch.id for batch in strangers})
+        await self._ask_about([batch for batch in strangers if batch.has_ended], now)
+        believed = {doubt.nonce for doubt in doubts}
         for doubt in await self._store.doubts():
-            if doubt.candidates_closed and not doubt.candidates:
-                await self._withdraw(doubt)
+            if doubt.nonce in believed and doubt.candidates_closed and not doubt.candidates:
+                await self._withdraw(doubt, now)
+
+    async def _is_believed(self, doubt: Doubt, now: Now) -> bool:
+        """Say whether the list under this key can show the batch; if not, the batch stays in doubt."""
+        if await self._vouches_for(doubt.key_hash):
+            return True
+        self._watches.setdefault(doubt.nonce, _Watch()).not_before = now.monotonic + self._settings.poll_longest
+        return False
+
+    async def _note_vanished(self, doubts: Sequence[Doubt], *, shown: AbstractSet[ApiBatchId]) -> None:
+        """Write down which candidates cannot be asked any more: only a person can rule them out."""
+        for api_id in {api_id for doubt in doubts for api_id in doubt.candidates} - shown:
+            await self._store.note_unreadable(api_id, "the list does not show it any more")
+
+    async def _ask_about(self, ended: Sequence[BatchInfo], now: Now) -> None:
+        doubts = [*await self._store.doubts(), *await self._twins.late(now)]
+        open_ids = {api_id for doubt in doubts for api_id in doubt.candidates}
+        for batch in ended:
+            if batch.id in open_ids:
+                await self._ask_whose(batch, now)
+
+    async def _meet_twin(self, batch_id: int, nonce: Nonce, batch: BatchInfo, now: Now) -> None:
+        try:
+            await self._twins.meet(batch_id, nonce, batch, now)
+        except ApiTrouble as error:  # the candidate stays open, and is asked again
+            log.warning("batch bought twice cannot be judged yet", extra={"batch": batch.id, "why": str(error)})
+        self._ring_polling()
 
     async def _strangers(self, doubts: Sequence[Doubt]) -> list[BatchInfo]:
         """Return every batch in the list that is not known to be ours, back to the oldest mark.
@@ -178,7 +226,7 @@ class Reconciler:
         passed = sum(1 for at in look_seconds(self._settings.grace) if at <= elapsed)
         return max(watch.looks + 1, passed) if elapsed >= self._settings.grace else passed
 
-    async def _ask_whose(self, batch: BatchInfo) -> None:
+    async def _ask_whose(self, batch: BatchInfo, now: Now) -> None:
         """Read the first line of an ended candidate's results; its nonce says whose it is.
 
         A line that cannot be had or read proves nothing: the candidate stays, and is asked again at the next look.
@@ -187,19 +235,22 @@ class Reconciler:
             signature = await self._signature(batch.id)
         except ApiTrouble as error:
             log.warning("candidate cannot be read", extra={"batch": batch.id, "why": error.trouble.text})
+            if error.trouble.kind is TroubleKind.NOT_FOUND:
+                await self._store.note_unreadable(batch.id, "its results are gone")
             return
         if signature is None:
             log.warning("candidate has no line that can be read", extra={"batch": batch.id})
+            await self._store.note_unreadable(batch.id, "its results have no line that can be read")
             return
         batch_id = None if signature.nonce is None else await self._store.batch_of_sending(signature.nonce)
         if signature.nonce is None or batch_id is None:
             await self._store.rule_out(batch.id)
             log.info("candidate is another program's", extra={"batch": batch.id})
-        elif await self._store.accept(batch_id, signature.nonce, batch, api_request_id=None):
+        elif await self._store.accept(batch_id, signature.nonce, batch, api_request_id=None, now=now.wall):
             log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": signature.nonce})
             self._ring_polling()
         else:
-            log.error("batch was bought twice", extra={"batch": batch.id, "nonce": signature.nonce})
+            await self._meet_twin(batch_id, signature.nonce, batch, now)
 
     async def _signature(self, batch_id: ApiBatchId) -> Signature | None:
         splitter = LineSplitter()
@@ -211,10 +262,11 @@ class Reconciler:
         rest = splitter.finish()
         return signature_of(rest[0]) if rest else None
 
-    async def _withdraw(self, doubt: Doubt) -> None:
+    async def _withdraw(self, doubt: Doubt, now: Now) -> None:
+        is_break = self._watches.setdefault(doubt.nonce, _Watch()).is_ours
         await self._manifests.close(doubt.nonce)
-        await self._store.withdraw(doubt.batch_id, doubt.nonce)
-        log.warning("batch in doubt was surely not sent: it is sent again", extra={"nonce": doubt.nonce})
+        await self._store.withdraw(doubt.batch_id, doubt.nonce, now=now.wall, is_break=is_break)
+        log.warning("batch in doubt was surely not sent", extra={"nonce": doubt.nonce})
 
 
 def _oldest_mark(doubts: Sequence[Doubt]) -> datetime | None:

@@ -4,9 +4,10 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from batchbox.errors import RetiredError
 from batchbox.folders.root import (
@@ -84,6 +85,25 @@ def lane_folder(root: int, top: str, lane: Lane, *, make: bool = False) -> Itera
             yield descriptor
 
 
+class InLane(Protocol):
+    """Anything that a lane's folder is worked on for."""
+
+    @property
+    def lane(self) -> Lane:
+        """The lane."""
+
+
+R = TypeVar("R", bound=InLane)
+
+
+def by_lane(rows: Sequence[R]) -> Mapping[Lane, list[R]]:
+    """Group rows by the lane whose folder has to be worked on."""
+    lanes: dict[Lane, list[R]] = {}
+    for row in rows:
+        lanes.setdefault(row.lane, []).append(row)
+    return lanes
+
+
 @contextmanager
 def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = False) -> Iterator[int]:
     """Open the folder of a lane's claims. Raises RetiredError if the instance's folder has gone."""
@@ -115,9 +135,10 @@ def other_instances(root: int, instance: Instance) -> list[str]:
 class Presence:
     """This instance's own folders on the root, and the sign that it is alive."""
 
-    def __init__(self, root: Root, instance: Instance) -> None:
+    def __init__(self, root: Root, instance: Instance, *, verify: Callable[[], Awaitable[None]] | None = None) -> None:
         self._root = root
         self._instance = instance
+        self._verify = verify  # at the first confirmation of this process, whenever the root is there for it
 
     async def establish(self) -> None:
         """Make the folders of this instance. Only at its first start: later their absence means that it was retired."""
@@ -132,8 +153,11 @@ class Presence:
             make_folder(parent, self._instance, mode=OWN_MODE)
 
     async def confirm(self) -> None:
-        """Make sure that the root is there and the claims are still ours. Raises RetiredError."""
+        """Make sure that the root is there and the claims are still ours. Raises RetiredError, and as `verify` does."""
         await self._root.run(lambda root: confirm_instance(root, self._instance))
+        if self._verify is not None:
+            await self._verify()
+            self._verify = None
 
     async def beat(self) -> None:
         """Touch the heartbeat, by which others judge whether this instance is alive."""

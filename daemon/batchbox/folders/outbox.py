@@ -74,9 +74,9 @@ class Outbox:
         """Return the names of the files in the lane's outbox; lanes' own folders are no files."""
         return await self._root.run(lambda root: _names(root, lane))
 
-    async def head(self, lane: Lane, name: str, *, length: int) -> bytes | None:
-        """Return the first bytes of a file in the outbox, or None if there is none that can be read."""
-        return await self._root.run(lambda root: _head(root, lane, name, length))
+    async def heads(self, lane: Lane, names: Sequence[str], *, length: int) -> list[bytes | None]:
+        """Return the first bytes of each of these files in the outbox, None for one that cannot be read."""
+        return await self._root.run(lambda root: _heads(root, lane, names, length))
 
     async def remove_leftovers(self) -> None:
         """Delete the parts of this instance: whatever they were for is written anew."""
@@ -143,18 +143,22 @@ def _names(root: int, lane: Lane) -> list[str]:
         return _file_names(outbox)
 
 
-def _head(root: int, lane: Lane, name: str, length: int) -> bytes | None:
+def _heads(root: int, lane: Lane, names: Sequence[str], length: int) -> list[bytes | None]:
     with lane_folder(root, OUTBOX, lane, make=True) as outbox:
-        try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=outbox)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) or is_about_one_name(error):
-                return None
-            raise
-        try:
-            return os.read(descriptor, length) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-        finally:
-            os.close(descriptor)
+        return [_head(outbox, name, length) for name in names]
+
+
+def _head(outbox: int, name: str, length: int) -> bytes | None:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=outbox)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or is_about_one_name(error):
+            return None
+        raise
+    try:
+        return os.read(descriptor, length) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        os.close(descriptor)
 
 
 def _remove_stems(outbox: int, stems: Sequence[str]) -> None:

@@ -7,14 +7,14 @@ JSON Lines file in parts, which stay invisible until the last one.
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import anyio.to_thread
 
 from batchbox.config import LaneSettings
-from batchbox.errors import RejectedError
+from batchbox.errors import NoRoomError, RejectedError
 from batchbox.folders.inbox import Inbox
 from batchbox.folders.reading import Claim, Read, ReadRules
 from batchbox.folders.shelves import Shelves
@@ -54,6 +54,7 @@ class Recorder:
         shelves: Shelves,
         lane: Callable[[Lane], LaneSettings],
         rules: Callable[[Lane], Rules],
+        shortage: Callable[[int], Awaitable[str | None]],
         ring_dispatch: Callable[[], None],
         ring_delivery: Callable[[], None],
     ) -> None:
@@ -63,6 +64,7 @@ class Recorder:
         self._shelves = shelves
         self._lane = lane
         self._rules = rules
+        self._shortage = shortage
         self._ring_dispatch = ring_dispatch
         self._ring_delivery = ring_delivery
         self._claims: deque[Claim] | None = None  # claims without a row; None: processing/ is to be listed
@@ -78,11 +80,25 @@ class Recorder:
         """Trust nothing in memory: the next call lists processing/ again."""
         self._claims = None
 
+    async def require_room(self, size_bytes: int) -> None:
+        """Make sure that a file of this size can be recorded, or a group of small ones. Raises NoRoomError."""
+        shortage = await self._shortage(size_bytes)
+        if shortage is not None:
+            raise NoRoomError(shortage)
+
     async def record(self, new: Sequence[Claim], now: Now) -> Backlog:
-        """Record the new claims and every older one that no row knows; return what that adds to the backlog."""
+        """Record the new claims and every older one that no row knows; return what that adds to the backlog.
+
+        Raises NoRoomError when there is too little room to go on, and whatever the folders and the database raise; then
+        `forget` has to be called.
+        """
         claims = await self._waiting(new)
         added = _backlog_of([])
+        was_asked = bool(new)  # before they were claimed
         while claims:
+            if not was_asked:
+                await self.require_room(0)
+            was_asked = False
             group = [claims[index] for index in range(min(GROUP_FILES, len(claims)))]
             reads, count = await self._inbox.read(group, self._parse, self._read_rules())
             for read in reads:
@@ -140,6 +156,7 @@ class Recorder:
         )
 
     async def _record_long(self, read: Read[list[NewRequest]], now: Now) -> Backlog:
+        await self.require_room(read.facts.size_bytes)
         source = _source(read, now.wall)
         source_id = await self._store.begin(source)
         parts = _Parts(self._store, source_id, self._lane(read.claim.lane), now)

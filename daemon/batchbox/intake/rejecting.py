@@ -4,9 +4,10 @@ A lane's folder in rejected/ may be somebody's own, or no folder at all: then th
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from batchbox.documents import Explanation, explanation
+from batchbox.folders.layout import by_lane
 from batchbox.folders.root import is_about_one_name
 from batchbox.folders.shelves import Move, Rejected, Shelves
 from batchbox.logs import shown
@@ -34,7 +35,7 @@ class Rejecter:
         limit = GROUP_FILES
         while rejected := await self._store.rejected(limit=limit):
             ready = [source for source in rejected if self._retry_at.get(source.lane, 0.0) <= now.monotonic]
-            for lane, sources in _by_lane(ready).items():
+            for lane, sources in by_lane(ready).items():
                 await self._try_lane(lane, sources, now)
             if not ready:
                 if len(rejected) < limit:
@@ -79,10 +80,3 @@ def _explained(source: RejectedSource) -> Rejected:
 def _receipt(claim: str) -> str:
     """Return what makes a claim's name unique: its mark, or all of it if it is none that we gave."""
     return claim.partition("~")[0] if parse_claim_name(claim) else claim
-
-
-def _by_lane(sources: Sequence[RejectedSource]) -> Mapping[Lane, list[RejectedSource]]:
-    lanes: dict[Lane, list[RejectedSource]] = {}
-    for source in sources:
-        lanes.setdefault(source.lane, []).append(source)
-    return lanes

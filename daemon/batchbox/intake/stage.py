@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from batchbox.errors import RootOfflineError
+from batchbox.errors import NoRoomError, RootOfflineError, StateNotWritableError
 from batchbox.folders.inbox import ClaimOutcome, Inbox, Listing, Wanted
 from batchbox.folders.layout import Presence
 from batchbox.folders.reading import Claim
@@ -46,6 +46,8 @@ GROUP_FILES = 256
 SIGHTINGS_MAX = 20_000
 """So many files are watched at once until they are still; the inbox itself is the queue of the others."""
 HEARTBEAT_SECONDS = 60.0
+REREAD_SECONDS = 30.0
+"""When claims that could not be read are tried again."""
 STEP_SECONDS_MIN = 0.02
 """Files that arrive in a stream become due one by one; so much is gathered into one step."""
 
@@ -84,7 +86,8 @@ class Intake:
         presence: Presence,
         recorder: Recorder,
         rejecter: Rejecter,
-        keeper: Keeper,
+        root_keeper: Keeper,
+        disk_keeper: Keeper,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -92,7 +95,8 @@ class Intake:
         self._presence = presence
         self._recorder = recorder
         self._rejecter = rejecter
-        self._keeper = keeper
+        self._root_keeper = root_keeper
+        self._disk_keeper = disk_keeper
         self._sightings: dict[Lane, dict[str, Sighting]] = {}
         self._beat_at = 0.0
         self._told_folders: Mapping[str, str] = {}
@@ -106,22 +110,40 @@ class Intake:
 
     async def step(self, now: Now) -> float:
         """Do what is due; return the monotonic moment of the next step."""
-        if now.monotonic < self._keeper.until:
-            return self._keeper.until
+        held_until = max(self._root_keeper.until, self._disk_keeper.until)
+        if now.monotonic < held_until:
+            return held_until
         try:
             next_due = await self._work(now)
         except (OSError, RootOfflineError) as error:
-            return await self._wait_for_root(error, now)
-        if await self._keeper.succeed():
+            self._start_over()
+            if not self._root_keeper.is_failing:
+                log.warning("root cannot be worked on", extra={"why": str(error)})
+            await self._root_keeper.fail(str(error), now)
+            return self._root_keeper.until
+        except NoRoomError as error:
+            self._start_over()
+            await self._wait_for_room(error, now)
+            return self._disk_keeper.until
+        except StateNotWritableError:
+            self._start_over()
+            raise
+        if await self._root_keeper.succeed():
             log.info("root is back")
+        if await self._disk_keeper.succeed():
+            log.info("there is room on the disk again")
         return max(next_due, now.monotonic + STEP_SECONDS_MIN)
 
-    async def _wait_for_root(self, error: OSError | RootOfflineError, now: Now) -> float:
+    def _start_over(self) -> None:
+        """Trust nothing that the step has learned: what was claimed before it failed is found in processing/."""
         self._is_idle = False
-        self._recorder.forget()  # what was claimed just before the failure is found by listing processing/
-        next_attempt_at = await self._keeper.fail(str(error), now)
-        log.warning("root cannot be worked on", extra={"why": str(error), "next_attempt_at": next_attempt_at})
-        return self._keeper.until
+        self._recorder.forget()
+
+    async def _wait_for_room(self, error: NoRoomError, now: Now) -> None:
+        if not self._disk_keeper.is_failing:
+            log.warning("nothing is taken for lack of room", extra={"why": str(error)})
+        await self._disk_keeper.fail(str(error), now)
+        await self._root_keeper.succeed()
 
     async def _work(self, now: Now) -> float:
         if now.monotonic >= self._beat_at:
@@ -133,6 +155,8 @@ class Intake:
         await self._rejecter.put_aside(now)
         next_due = await self._scan(now)
         await self._rejecter.put_aside(now)
+        if self._recorder.has_unread:
+            self._beat_at = min(self._beat_at, now.monotonic + REREAD_SECONDS)
         return min(next_due, self._beat_at)
 
     async def _scan(self, now: Now) -> float:
@@ -147,7 +171,7 @@ class Intake:
         rescan = now.monotonic + self._settings.rescan
         backlog = await self._store.backlog()
         scan = _Scan(left_count=sum(map(len, lanes.values())), backlog=backlog)
-        if not self._has_room(scan):
+        if not self._takes_more(scan):
             return rescan
         for lane in _in_turn(lanes, after=self._served_last):
             await self._look(lane, listing.names[lane], scan, now)
@@ -177,14 +201,15 @@ class Intake:
         looked_for = [name for name, seen in sightings.items() if self._next_look(seen) <= now.monotonic]
         still = [name for name in looked_for if self._due(sightings[name]) <= now.monotonic]
         for group in _groups(still):
-            if self._has_room(scan):
+            if self._takes_more(scan):
+                await self._recorder.require_room(max(sightings[name].sample.size_bytes for name in group))
                 await self._claim(lane, group, scan, now)
         for group in _groups(new + [name for name in looked_for if name in sightings]):
             samples, sampled_at = await self._inbox.sample(lane, group)
             for name in group:
                 _sight(sightings, name, samples.get(name), now=sampled_at)
 
-    def _has_room(self, scan: _Scan) -> bool:
+    def _takes_more(self, scan: _Scan) -> bool:
         settings, backlog = self._settings, scan.backlog
         return backlog.request_count < settings.pending_max and backlog.size_bytes < settings.pending_bytes_max
 
@@ -232,7 +257,7 @@ def _sight(sightings: dict[str, Sighting], name: str, sample: Sample | None, *, 
 
 
 def _tell_refused(name: str, lane: Lane, sighting: Sighting) -> None:
-    if not sighting.is_refused:
+    if not sighting.refusals:
         log.warning("file cannot be taken: in use, or not ours", extra={"file": shown(name), "lane": shown(lane)})
 
 

@@ -1,21 +1,28 @@
 """What the service stands on, opened in the order of their lives: state folder, lock, database, root."""
 
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from batchbox.config import Settings
 from batchbox.errors import ConfigurationError, RootOfflineError
 from batchbox.folders.layout import Presence, new_instance
+from batchbox.folders.manifests import Manifests
 from batchbox.folders.mounts import is_local
 from batchbox.folders.root import Root, open_root, read_identity
+from batchbox.folders.takeover import Takeover, taken_by
+from batchbox.logs import shown
 from batchbox.model import Instance
 from batchbox.store import Store, open_store
 from batchbox.store.meta import Fact
 from batchbox.store.state_folder import instance_in, locked, make_state_folder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,19 @@ class Ground:
 
 @asynccontextmanager
 async def open_ground(settings: Settings) -> AsyncIterator[Ground]:
-    """Open everything. Raises BatchboxError for what a person must mend first."""
+    """Open everything for the daemon. Raises BatchboxError for what a person must mend first."""
+    async with hold_ground(settings) as ground:
+        await _require_own_work(ground)
+        await _establish(ground.store, ground.presence, settings.paths.root)
+        with suppress(OSError, RootOfflineError):  # it may come later: then this is asked before anything is sent
+            await ground.presence.confirm()
+            await _tell_of_orphans(ground)
+        yield ground
+
+
+@asynccontextmanager
+async def hold_ground(settings: Settings) -> AsyncIterator[Ground]:
+    """Open everything, whatever is to be done with it, and keep every other process of ours away from it."""
     state, path = settings.paths.state, settings.paths.root
     make_state_folder(state)
     if not is_local(state):
@@ -42,9 +61,47 @@ async def open_ground(settings: Settings) -> AsyncIterator[Ground]:
         instance = instance_in(state, new_instance)
         async with open_store(state) as store:
             root = Root(path, identity=await _identity(store, path))
-            presence = Presence(root, instance)
-            await _establish(store, presence)
+            presence = Presence(root, instance, verify=partial(require_current, root, instance, store))
             yield Ground(instance=instance, root=root, presence=presence, store=store, is_local=is_local(path))
+
+
+async def _tell_of_orphans(ground: Ground) -> None:
+    for other in await Takeover(ground.root, ground.instance, ground.presence).neighbours():
+        if other.is_orphaned:
+            log.warning(
+                "another instance is not at work and has left work behind: start it again, or take it over with "
+                "`batchbox recover`",
+                extra={
+                    "instance": shown(other.instance),
+                    "files": other.claim_count,
+                    "batches": other.open_manifest_count,
+                },
+            )
+
+
+async def _require_own_work(ground: Ground) -> None:
+    """Make sure that the database is this instance's: a backup may have been put into a new state folder."""
+    owner = await ground.store.meta.get_or_record(Fact.INSTANCE, lambda: ground.instance)
+    if owner != ground.instance:
+        raise ConfigurationError(
+            f"the database in the [paths] state folder is that of {owner}, and this is {ground.instance}. Run "
+            f"`batchbox recover {owner}`, which makes its work this instance's."
+        )
+
+
+async def require_current(root: Root, instance: Instance, store: Store) -> None:
+    """Make sure that the database knows of everything that was sent. Raises ConfigurationError.
+
+    Under an older one, what was sent since would be sent again. Only names are looked at.
+    """
+    if await root.run(lambda descriptor: taken_by(descriptor, instance)):
+        raise ConfigurationError("a recovery was begun and has not come to its end. Run `batchbox recover` again.")
+    unknown = await store.recovery.unknown(await Manifests(root, instance).nonces())
+    if unknown:
+        raise ConfigurationError(
+            f"the database is older than what was sent: it does not know {len(unknown)} of the manifests in "
+            f"{root.path}/.batchbox/batches/{instance}. Nothing is sent. Run `batchbox recover`, which enters them."
+        )
 
 
 async def _identity(store: Store, path: Path) -> str:
@@ -62,9 +119,14 @@ async def _identity(store: Store, path: Path) -> str:
     return await store.meta.get_or_record(Fact.ROOT_IDENTITY, lambda: found)
 
 
-async def _establish(store: Store, presence: Presence) -> None:
+async def _establish(store: Store, presence: Presence, path: Path) -> None:
     if await store.meta.get(Fact.ESTABLISHED) is None:
-        await presence.establish()
+        try:
+            await presence.establish()
+        except OSError as error:
+            raise RootOfflineError(
+                f"{path}: the folders of this instance cannot be made ({error.strerror})."
+            ) from error
         await store.meta.get_or_record(Fact.ESTABLISHED, lambda: "yes")
 
 

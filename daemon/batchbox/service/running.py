@@ -8,20 +8,21 @@ does too.
 
 import gc
 import logging
+import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from functools import partial
 
 import anyio
 
 from batchbox.anthropic_api import open_api
 from batchbox.api import BatchesApi
 from batchbox.config import Settings
-from batchbox.errors import BatchboxError, ExitCode, RootOfflineError
+from batchbox.errors import BatchboxError, ExitCode, RootOfflineError, StateNotWritableError
 from batchbox.folders.layout import INBOX, Presence
 from batchbox.intake import Intake
-from batchbox.model import Now
 from batchbox.report import Notifier
+from batchbox.service.driving import Patient, Stage, drive
 from batchbox.service.ground import Ground, hash_key, open_ground
 from batchbox.service.signs import Bell, Bells, Pulse, read_clocks
 from batchbox.service.wiring import wire
@@ -32,16 +33,13 @@ from batchbox.watch import ring_on_changes
 STOP_SECONDS = 4.0
 LEAVE_SECONDS = 0.5
 STATUS_SECONDS = 10.0
+START_SECONDS = 15.0
+"""How long is waited before a start without room on the state's disk is tried again."""
 DRAIN_CHECK_SECONDS = 0.1
 
+_Driven = tuple[Patient, Bell, Pulse]
+
 log = logging.getLogger(__name__)
-
-
-class Stage(Protocol):
-    """What a drive loop needs of a stage."""
-
-    async def step(self, now: Now) -> float:
-        """Do what is due; return the monotonic moment of the next step."""
 
 
 async def run(
@@ -55,8 +53,22 @@ async def run(
     """Run the service until it is stopped or, with `drain`, until every file is settled and no request is open.
 
     Returns FINISHED_WITH_ERRORS after a drain in which something was rejected, failed or stayed incomplete, or that
-    leaves work for a person. Raises BatchboxError for what a person must mend first.
+    leaves work for a person. Raises BatchboxError for what a person must mend first; only for room on the state's
+    disk is waited at the start as it is later.
     """
+    while True:
+        try:
+            return await _run(settings, api_key=api_key, notifier=notifier, stop=stop, drain=drain)
+        except StateNotWritableError as error:
+            if stop.is_set():
+                raise
+            log.warning("cannot start yet", extra={"why": str(error)})
+            notifier.status(str(error))
+        with anyio.move_on_after(START_SECONDS):
+            await stop.wait()
+
+
+async def _run(settings: Settings, *, api_key: str, notifier: Notifier, stop: anyio.Event, drain: bool) -> ExitCode:
     started_at = read_clocks().wall
     client = open_api(
         base_url=settings.api.base_url,
@@ -98,11 +110,12 @@ async def _serve(
         keep_going=_progress(delivery_pulse, stop),
         clock=read_clocks,
     )
-    driven: Sequence[tuple[Stage, Bell, Pulse]] = [
-        (stages.intake, bells.intake, Pulse(read_clocks)),
-        (stages.dispatch, bells.dispatch, Pulse(read_clocks)),
-        (stages.polling, bells.polling, Pulse(read_clocks)),
-        (stages.delivery, bells.delivery, delivery_pulse),
+    driven: Sequence[_Driven] = [
+        (_patient("intake", stages.intake), bells.intake, Pulse(read_clocks)),
+        (_patient("dispatch", stages.dispatch), bells.dispatch, Pulse(read_clocks)),
+        (_patient("polling", stages.polling), bells.polling, Pulse(read_clocks)),
+        (_patient("delivery", stages.delivery), bells.delivery, delivery_pulse),
+        (_patient("orders", stages.orders), bells.orders, Pulse(read_clocks)),
     ]
     gc.collect()
     gc.freeze()  # what was imported lives as long as the process: collecting it again and again stops the loop
@@ -111,9 +124,9 @@ async def _serve(
         try:
             async with anyio.create_task_group() as workers:
                 for stage, bell, pulse in driven:
-                    workers.start_soon(_drive, stage, bell, pulse, stop)
+                    workers.start_soon(partial(drive, stage, bell, pulse, clock=read_clocks, stop=stop))
                 if notifier.is_heard:
-                    helpers.start_soon(_tell_systemd, notifier, ground, [pulse for *_, pulse in driven])
+                    helpers.start_soon(_tell_systemd, notifier, ground, driven)
                 if _trusts_events(settings, is_local=ground.is_local):
                     helpers.start_soon(ring_on_changes, settings.paths.root / INBOX, bells.intake.ring, stop)
                 if drain:
@@ -129,14 +142,8 @@ async def _serve(
     log.info("stopped")
 
 
-async def _drive(stage: Stage, bell: Bell, pulse: Pulse, stop: anyio.Event) -> None:
-    while not stop.is_set():
-        bell.silence()
-        pulse.begin()
-        due = await stage.step(read_clocks())
-        pulse.end()
-        if not stop.is_set():
-            await bell.wait(due - read_clocks().monotonic)
+def _patient(name: str, stage: Stage) -> Patient:
+    return Patient(name, stage, chance=random.random)
 
 
 def _progress(pulse: Pulse, stop: anyio.Event) -> Callable[[], bool]:
@@ -147,23 +154,24 @@ def _progress(pulse: Pulse, stop: anyio.Event) -> Callable[[], bool]:
     return keep_going
 
 
-async def _tell_systemd(notifier: Notifier, ground: Ground, pulses: Sequence[Pulse]) -> None:
+async def _tell_systemd(notifier: Notifier, ground: Ground, driven: Sequence[_Driven]) -> None:
     """Say READY once, then feed the watchdog while every stage gets on, and say how things are."""
     is_ready = notifier.ready()
     every = min(STATUS_SECONDS, (notifier.watchdog_seconds or 2 * STATUS_SECONDS) / 2)
     while True:
         is_ready = is_ready or notifier.ready()
-        if all(pulse.is_fresh(read_clocks()) for pulse in pulses) or ground.root.is_busy:
+        if all(pulse.is_fresh(read_clocks()) for _, _, pulse in driven) or ground.root.is_busy:
             notifier.watchdog()
-        notifier.status(await _status_line(ground.store))
+        notifier.status(await _status_line(ground.store, [stage for stage, *_ in driven]))
         await anyio.sleep(every)
 
 
-async def _status_line(store: Store) -> str:
+async def _status_line(store: Store, stages: Sequence[Patient]) -> str:
     backlog = await store.intake.backlog()
     batches = await store.overview.batches()
     held = "".join(f"; {hold.name} holds: {hold.reason}" for hold in await store.holds.all())
-    return f"{backlog.request_count} waiting, {len(batches)} batches open{held}"
+    unrecorded = "".join(f"; {trouble}" for trouble in dict.fromkeys(stage.trouble for stage in stages) if trouble)
+    return f"{backlog.request_count} waiting, {len(batches)} batches open{held}{unrecorded}"
 
 
 async def _stop_when_drained(intake: Intake, store: Store, stop: anyio.Event) -> None:
@@ -184,8 +192,11 @@ async def _verdict(store: Store, started_at: datetime) -> ExitCode:
     lost = await store.overview.lost_batches()
     for batch_id in lost:
         log.error("batch needs a person: the API does not know it", extra={"batch": batch_id})
+    undecided = await store.overview.for_a_person()
+    for number in undecided:
+        log.error("batch needs a person: see `batchbox reconcile`", extra={"batch": number})
     tally = await store.overview.tally_since(started_at)
-    return ExitCode.FINISHED_WITH_ERRORS if lost or _has_errors(tally) else ExitCode.DONE
+    return ExitCode.FINISHED_WITH_ERRORS if lost or undecided or _has_errors(tally) else ExitCode.DONE
 
 
 def _has_errors(tally: Tally) -> bool:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import anyio
@@ -66,8 +66,9 @@ class Bells:
     dispatch: Bell
     polling: Bell
     delivery: Bell
+    orders: Bell = field(default_factory=Bell)
 
     def ring_all(self) -> None:
         """Wake every stage."""
-        for bell in (self.intake, self.dispatch, self.polling, self.delivery):
+        for bell in (self.intake, self.dispatch, self.polling, self.delivery, self.orders):
             bell.ring()

@@ -5,26 +5,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from batchbox.account import Account
 from batchbox.api import BatchesApi
 from batchbox.config import LaneSettings, Settings
 from batchbox.delivery import Delivery, DeliverySettings
-from batchbox.dispatch import Dispatch, DispatchSettings
-from batchbox.dispatch.reconcile import Reconciler, ReconcileSettings
+from batchbox.dispatch import (
+    Choosing,
+    Dispatch,
+    Orders,
+    Reconciler,
+    ReconcileSettings,
+    Refusals,
+    Sender,
+    SendingSettings,
+    Twins,
+)
 from batchbox.dispatch.windows import Windows
 from batchbox.folders.inbox import LANES_MAX, Inbox
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.shelves import Shelves
+from batchbox.folders.space import Room
 from batchbox.formats import Rules
 from batchbox.intake import Intake, IntakeSettings, Recorder, RecorderSettings, Rejecter
-from batchbox.model import Lane, Now
+from batchbox.model import OUTPUT_300K_BETA, Lane, Now
 from batchbox.polling import Polling, PollingSettings
 from batchbox.pricing import Catalogue
 from batchbox.service.ground import Ground
 from batchbox.service.signs import Bells
 from batchbox.store import Store
 from batchbox.store.holds import HoldName, Keeper
-from batchbox.timing import Backoff
+from batchbox.timing import PLACE_SECONDS_MAX, Backoff
 
 QUIET_SECONDS = {"local": 2.0, "network": 10.0}
 RESCAN_SECONDS = {"local": 30.0, "network": 5.0}
@@ -38,6 +49,9 @@ class Stages:
     dispatch: Dispatch
     polling: Polling
     delivery: Delivery
+    orders: Orders
+    recorder: Recorder
+    """Intake's own: what records claims after a crash records them in a recovery too."""
 
 
 def wire(
@@ -54,7 +68,14 @@ def wire(
     parts = _Parts(
         settings=settings,
         ground=ground,
-        api=api,
+        account=Account(
+            api,
+            store=ground.store.account,
+            holds=ground.store.holds,
+            base_url=settings.api.base_url,
+            key_hash=key_hash,
+            clock=clock,
+        ),
         bells=bells,
         clock=clock,
         inbox=Inbox(ground.root, ground.instance, monotonic=lambda: clock().monotonic),
@@ -63,11 +84,14 @@ def wire(
         catalogue=settings.catalogue(),
         lane_of=lru_cache(maxsize=LANES_MAX)(settings.lane),  # asked for every file; what it says never changes
     )
+    recorder = _recorder(parts)
     return Stages(
-        intake=_intake(parts),
+        recorder=recorder,
+        intake=_intake(parts, recorder),
         dispatch=_dispatch(parts, key_hash),
         polling=_polling(parts),
         delivery=_delivery(parts, keep_going),
+        orders=_orders(parts),
     )
 
 
@@ -77,7 +101,7 @@ class _Parts:
 
     settings: Settings
     ground: Ground
-    api: BatchesApi
+    account: Account
     bells: Bells
     clock: Callable[[], Now]
     inbox: Inbox
@@ -90,23 +114,37 @@ class _Parts:
     def store(self) -> Store:
         return self.ground.store
 
-    def backoff(self) -> Backoff:
-        return Backoff(first=self.settings.retry.first, longest=self.settings.retry.max)
+    @property
+    def api(self) -> BatchesApi:
+        return self.account
 
-    def keeper(self, name: HoldName) -> Keeper:
-        return Keeper(name, holds=self.store.holds, backoff=self.backoff(), chance=random.random)
+    def backoff(self, *, longest: float | None = None) -> Backoff:
+        retry = self.settings.retry
+        return Backoff(first=retry.first, longest=retry.max if longest is None else min(longest, retry.max))
+
+    def keeper(self, name: HoldName, *, longest: float | None = None) -> Keeper:
+        return Keeper(name, holds=self.store.holds, backoff=self.backoff(longest=longest), chance=random.random)
+
+    def room(self) -> Room:
+        return Room(
+            self.ground.root,
+            self.settings.paths.state,
+            bytes_min=self.settings.inbox.min_free,
+            reusable=self.store.intake.reusable_bytes,
+        )
 
 
-def _intake(parts: _Parts) -> Intake:
+def _intake(parts: _Parts, recorder: Recorder) -> Intake:
     store = parts.store.intake
     return Intake(
         _intake_settings(parts.settings, is_local=parts.ground.is_local),
         store=store,
         inbox=parts.inbox,
         presence=parts.ground.presence,
-        recorder=_recorder(parts),
+        recorder=recorder,
         rejecter=Rejecter(store=store, shelves=parts.shelves),
-        keeper=parts.keeper(HoldName.ROOT),
+        root_keeper=parts.keeper(HoldName.ROOT, longest=PLACE_SECONDS_MAX),
+        disk_keeper=parts.keeper(HoldName.DISK, longest=PLACE_SECONDS_MAX),
     )
 
 
@@ -125,42 +163,74 @@ def _recorder(parts: _Parts) -> Recorder:
         rules=lru_cache(maxsize=LANES_MAX)(
             lambda lane: _rules(parts.settings, parts.lane_of(lane), parts.catalogue.cap)
         ),
+        shortage=parts.room().shortage,
         ring_dispatch=parts.bells.dispatch.ring,
         ring_delivery=parts.bells.delivery.ring,
     )
 
 
 def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
-    settings, ground = parts.settings, parts.ground
+    settings, store, retry = parts.settings, parts.store, parts.settings.retry
+    own_betas = {OUTPUT_300K_BETA, *settings.api.betas}
+    twins = Twins(store.twins, api=parts.api, catalogue=parts.catalogue, poll_seconds=settings.poll.max)
+    reconciler = _reconciler(parts, twins)
     return Dispatch(
-        DispatchSettings(
-            instance=ground.instance,
-            base_url=settings.api.base_url,
-            key_hash=key_hash,
-            retry_longest=settings.retry.max,
+        choosing=Choosing(
+            store=store.dispatch,
+            regrouping=store.regrouping,
+            windows=Windows(lambda lane: parts.lane_of(lane).window),
+            retry_first=retry.first,
+            retry_longest=retry.max,
         ),
-        store=parts.store.dispatch,
-        holds=parts.store.holds,
+        sender=Sender(
+            SendingSettings(
+                instance=parts.ground.instance,
+                base_url=settings.api.base_url,
+                key_hash=key_hash,
+                own_betas=own_betas,
+                retry_longest=retry.max,
+            ),
+            store=store.dispatch,
+            manifests=parts.manifests,
+            presence=parts.ground.presence,
+            api=parts.api,
+            expect=reconciler.expect,
+            ring_polling=parts.bells.polling.ring,
+        ),
+        refusals=Refusals(store.regrouping, own_betas=own_betas, ring_delivery=parts.bells.delivery.ring),
+        reconciler=reconciler,
+        twins=twins,
+        holds=store.holds,
+        sending_keeper=parts.keeper(HoldName.SENDING),
+        credit_keeper=parts.keeper(HoldName.CREDIT),
+        shortage=parts.room().shortage_to_send,
+    )
+
+
+def _orders(parts: _Parts) -> Orders:
+    store = parts.store
+    return Orders(
+        store.orders,
+        decisions=store.decisions,
+        dispatch=store.dispatch,
         manifests=parts.manifests,
-        presence=ground.presence,
         api=parts.api,
-        windows=Windows(lambda lane: parts.lane_of(lane).window),
-        reconciler=_reconciler(parts),
-        keeper=parts.keeper(HoldName.SENDING),
         ring_polling=parts.bells.polling.ring,
         ring_delivery=parts.bells.delivery.ring,
     )
 
 
-def _reconciler(parts: _Parts) -> Reconciler:
+def _reconciler(parts: _Parts, twins: Twins) -> Reconciler:
     poll = parts.settings.poll
     return Reconciler(
         ReconcileSettings(
             grace=parts.settings.api.grace, poll_first=poll.first, poll_factor=poll.factor, poll_longest=poll.max
         ),
         store=parts.store.dispatch,
+        twins=twins,
         manifests=parts.manifests,
         api=parts.api,
+        vouches_for=parts.account.vouches_for,
         backoff=parts.backoff(),
         chance=random.random,
         ring_polling=parts.bells.polling.ring,
@@ -175,6 +245,7 @@ def _polling(parts: _Parts) -> Polling:
         keeper=parts.keeper(HoldName.API),
         api=parts.api,
         chance=random.random,
+        vouches_for=parts.account.vouches_for,
         ring_delivery=parts.bells.delivery.ring,
     )
 
@@ -195,11 +266,13 @@ def _delivery(parts: _Parts, keep_going: Callable[[], bool]) -> Delivery:
         manifests=parts.manifests,
         api=parts.api,
         catalogue=parts.catalogue,
-        backoff=parts.backoff(),
+        backoff=parts.backoff(longest=PLACE_SECONDS_MAX),
         chance=random.random,
         clock=parts.clock,
+        vouches_for=parts.account.vouches_for,
         keep_going=keep_going,
         ring_dispatch=parts.bells.dispatch.ring,
+        ring_polling=parts.bells.polling.ring,
     )
 
 

@@ -9,14 +9,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchbox.store.database import Database, open_database, read_database
+from batchbox.store.account import AccountStore
+from batchbox.store.database import Database, join_database, open_database, read_database
+from batchbox.store.decisions import DecisionStore
 from batchbox.store.delivery import DeliveryStore
 from batchbox.store.dispatch import DispatchStore
 from batchbox.store.holds import HoldStore
 from batchbox.store.intake import IntakeStore
 from batchbox.store.meta import MetaStore
+from batchbox.store.orders import OrderStore
 from batchbox.store.overview import OverviewStore
 from batchbox.store.polling import PollingStore
+from batchbox.store.recovery import RecoveryStore
+from batchbox.store.regrouping import RegroupingStore
+from batchbox.store.twins import TwinStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +31,17 @@ class Store:
 
     meta: MetaStore
     intake: IntakeStore
+    account: AccountStore
     dispatch: DispatchStore
+    regrouping: RegroupingStore
+    twins: TwinStore
     polling: PollingStore
     delivery: DeliveryStore
     holds: HoldStore
     overview: OverviewStore
+    orders: OrderStore
+    decisions: DecisionStore
+    recovery: RecoveryStore
 
 
 @asynccontextmanager
@@ -46,14 +58,27 @@ async def read_store(state: Path) -> AsyncIterator[Store]:
         yield assemble(database)
 
 
+@asynccontextmanager
+async def join_store(state: Path) -> AsyncIterator[Store]:
+    """Open the database beside a running daemon, to give it orders. Raises ConfigurationError."""
+    async with join_database(state) as database:
+        yield assemble(database)
+
+
 def assemble(database: Database) -> Store:
     """Return the parts over one database."""
     return Store(
         meta=MetaStore(database),
         intake=IntakeStore(database),
+        account=AccountStore(database),
         dispatch=DispatchStore(database),
+        regrouping=RegroupingStore(database),
+        twins=TwinStore(database),
         polling=PollingStore(database),
         delivery=DeliveryStore(database),
         holds=HoldStore(database),
         overview=OverviewStore(database),
+        orders=OrderStore(database),
+        decisions=DecisionStore(database),
+        recovery=RecoveryStore(database),
     )

@@ -44,6 +44,8 @@ class StoredBody:
         self._nonce = nonce
         self.request_count = request_count
         self.size_bytes = size_bytes
+        self.is_handed_out = False
+        """Whether the last byte was ever given away: until then nobody can have had the whole."""
 
     @classmethod
     async def of(cls, database: Database, batch_id: int, nonce: Nonce) -> "StoredBody":
@@ -69,6 +71,7 @@ class StoredBody:
                     yield piece
             else:
                 yield await self._small(page)
+        self.is_handed_out = True
         yield _TAIL
 
     async def _page(self, *, after: int) -> Sequence[_Member]:

@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from batchbox.api import RequestCounts
 from batchbox.lifecycle import BatchEvent, RequestEvent, SourceEvent
-from batchbox.model import ApiBatchId, CustomId, ErrorType, Lane, Nonce, WireId
+from batchbox.model import ApiBatchId, CustomId, ErrorType, Lane, LostReason, Nonce, WireId
 from batchbox.naming import wire_id
 from batchbox.store.body import remove_params
+from batchbox.store.charges import Charge, insert_charges
 from batchbox.store.columns import (
     from_blob,
     from_ms,
@@ -20,13 +22,14 @@ from batchbox.store.columns import (
     to_ms,
 )
 from batchbox.store.database import Database, Row, Transaction
+from batchbox.store.holds import HoldName
 from batchbox.store.originals import move_away, take_targets
 from batchbox.store.transitions import move_batch, move_requests, move_sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedBatch:
-    """A batch whose results can be read."""
+    """A batch whose results can be read, or will never be."""
 
     id: int
     api_id: ApiBatchId
@@ -34,6 +37,12 @@ class EndedBatch:
     lane: Lane
     request_count: int
     short_reads: int
+    created_at: datetime
+    """By the API's clock."""
+    counts: RequestCounts | None
+    """How the API says that its requests ended; None: it has not said so."""
+    key_hash: bytes
+    """Of the key that it was sent with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,8 @@ class Try:
     api_request_id: str | None
     sent_at: datetime
     ended_at: datetime | None
+    is_recovered: bool
+    """Whether the batch is known from its manifest alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +80,6 @@ class Undelivered:
     error_type: str | None
     error_text: str | None
     ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """What one line of results cost."""
-
-    wire_id: WireId
-    request_id: int
-    model: str
-    input_tokens: int
-    output_tokens: int
-    cost_nanousd: int | None
-    sent_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +116,11 @@ class KeptOriginal:
     target: str
 
 
+_BATCHES = """
+    SELECT b.id, b.api_id, b.nonce, b.lane, b.request_count, b.short_reads, b.created_at, b.counts, s.key_hash
+    FROM batches AS b JOIN sendings AS s ON s.nonce = b.nonce
+"""
+
 _UNDELIVERED = """
     SELECT r.id, r.custom_id, r.lane, r.model, r.max_tokens, r.extension, r.attempts, r.max_attempts, r.stem,
            s.name, s.owner, a.line, s.dropped_at, r.error_type, r.error_text, r.ended_at
@@ -136,15 +139,15 @@ class DeliveryStore:
 
     async def ended(self) -> Sequence[EndedBatch]:
         """Return the batches whose results can be read, oldest first."""
+        rows = await self._database.all(f"{_BATCHES} WHERE b.state = 'ended' ORDER BY b.id")
+        return [_ended_batch(row) for row in rows]
+
+    async def lost_since(self, before: datetime) -> Sequence[EndedBatch]:
+        """Return the lost batches that the API has had since before the moment, oldest first."""
         rows = await self._database.all(
-            "SELECT id, api_id, nonce, lane, request_count, short_reads FROM batches WHERE state = 'ended' ORDER BY id"
+            f"{_BATCHES} WHERE b.state = 'lost' AND b.created_at <= ? ORDER BY b.id", (to_ms(before),)
         )
-        return [
-            EndedBatch(
-                id=id_, api_id=api_id, nonce=nonce, lane=lane, request_count=request_count, short_reads=short_reads
-            )
-            for id_, api_id, nonce, lane, request_count, short_reads in rows
-        ]
+        return [_ended_batch(row) for row in rows]
 
     async def undelivered(self, batch_id: int, numbers: Sequence[int]) -> dict[int, Undelivered]:
         """Return, by number in the batch, those members that still wait for this batch's answer."""
@@ -185,7 +188,7 @@ class DeliveryStore:
     async def record(self, outcomes: Sequence[Ended], *, now: datetime) -> None:
         """Record how requests fared, what they cost, and which files have nothing open any more."""
         async with self._database.transaction() as transaction:
-            await _charge(transaction, [ended.charge for ended in outcomes if ended.charge is not None])
+            await insert_charges(transaction, [ended.charge for ended in outcomes if ended.charge is not None])
             requeued = [ended for ended in outcomes if ended.event is RequestEvent.REQUEUE]
             finished = [ended for ended in outcomes if ended.event is not RequestEvent.REQUEUE]
             await _requeue(transaction, requeued, now=now)
@@ -221,15 +224,27 @@ class DeliveryStore:
             )
             await move_requests(transaction, request_ids, RequestEvent.CONDEMN)
 
-    async def close(self, batch_id: int) -> None:
-        """Record that nobody waits for the batch any more."""
-        async with self._database.transaction() as transaction:
-            await move_batch(transaction, batch_id, BatchEvent.CLOSE)
+    async def close(self, batch_id: int) -> bool:
+        """Record that nobody waits for the batch any more; return whether it released what waited for credit.
 
-    async def lose(self, batch_id: int) -> None:
-        """Record that the batch's results cannot be had."""
+        It does if it is the probe, one request that went alone, and no line of it was about credit. News of missing
+        credit that came meanwhile, from an older batch, stays.
+        """
         async with self._database.transaction() as transaction:
-            await move_batch(transaction, batch_id, BatchEvent.LOSE)
+            if not await move_batch(transaction, batch_id, BatchEvent.CLOSE):
+                return False
+            released = await transaction.run(
+                "DELETE FROM holds WHERE name = ? AND next_attempt_at IS NOT NULL "
+                "AND EXISTS (SELECT 1 FROM batches WHERE id = ? AND is_probe = 1)",
+                (HoldName.CREDIT, batch_id),
+            )
+        return released > 0
+
+    async def lose(self, batch_id: int, reason: LostReason) -> None:
+        """Record that the batch's results cannot be had, and why."""
+        async with self._database.transaction() as transaction:
+            if await move_batch(transaction, batch_id, BatchEvent.LOSE):
+                await transaction.run("UPDATE batches SET lost_reason = ? WHERE id = ?", (reason, batch_id))
 
     async def settled(self, *, limit: int) -> Sequence[SettledSource]:
         """Return files whose every request has ended and whose original is still in processing/."""
@@ -271,6 +286,22 @@ class DeliveryStore:
         async with self._database.transaction() as transaction:
             await transaction.run_many("UPDATE sources SET target = NULL WHERE id = ?", [(id_,) for id_ in source_ids])
 
+    async def remove_bodies(self, before: datetime, *, limit: int) -> int:
+        """Delete the bodies of requests that ended without a whole answer before the moment; return how many."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.all(
+                "SELECT id FROM requests WHERE state IN ('incomplete', 'failed') AND is_body_gone = 0 "
+                "AND ended_at < ? ORDER BY ended_at LIMIT ?",
+                (to_ms(before), limit),
+            )
+            request_ids = [request_id for (request_id,) in rows]
+            await remove_params(transaction, request_ids)
+            await transaction.run(
+                "UPDATE requests SET is_body_gone = 1 WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(request_ids),),
+            )
+        return len(request_ids)
+
     async def _undelivered(self, rows: Sequence[Row]) -> list[Undelivered]:
         tries = await self._tries([row[0] for row in rows])
         return [
@@ -301,14 +332,15 @@ class DeliveryStore:
 
     async def _tries(self, request_ids: Sequence[int]) -> dict[int, list[Try]]:
         rows = await self._database.all(
-            "SELECT r.id, r.custom_id, m.number, b.api_id, b.nonce, b.ended_at, s.api_request_id, s.intended_at "
+            "SELECT r.id, r.custom_id, m.number, b.api_id, b.nonce, b.ended_at, s.api_request_id, s.intended_at, "
+            "b.needs_person "
             "FROM json_each(?) AS wanted CROSS JOIN requests AS r ON r.id = wanted.value "
             "JOIN members AS m ON m.request_id = r.id JOIN batches AS b ON b.id = m.batch_id "
             "JOIN sendings AS s ON s.nonce = b.nonce WHERE b.api_id IS NOT NULL ORDER BY b.id",
             (json.dumps(request_ids),),
         )
         tries: dict[int, list[Try]] = {}
-        for id_, custom_id, number, api_id, nonce, ended_at, api_request_id, intended_at in rows:
+        for id_, custom_id, number, api_id, nonce, ended_at, api_request_id, intended_at, needs_person in rows:
             tries.setdefault(id_, []).append(
                 Try(
                     batch_id=api_id,
@@ -316,26 +348,32 @@ class DeliveryStore:
                     api_request_id=api_request_id,
                     sent_at=from_ms(intended_at),
                     ended_at=optional_moment(ended_at),
+                    is_recovered=bool(needs_person),
                 )
             )
         return tries
 
 
-async def _charge(transaction: Transaction, charges: Sequence[Charge]) -> None:
-    await transaction.run_many(
-        "INSERT INTO charges (wire_id, request_id, model, input_tokens, output_tokens, cost_nanousd, sent_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [
-            (
-                charge.wire_id, charge.request_id, charge.model, charge.input_tokens,
-                charge.output_tokens, charge.cost_nanousd, to_ms(charge.sent_at),
-            )
-            for charge in charges
-        ],
-    )  # fmt: skip
+def _ended_batch(row: Row) -> EndedBatch:
+    id_, api_id, nonce, lane, request_count, short_reads, created_at, counts, key_hash = row
+    return EndedBatch(
+        id=id_,
+        api_id=api_id,
+        nonce=nonce,
+        lane=lane,
+        request_count=request_count,
+        short_reads=short_reads,
+        created_at=from_ms(created_at),
+        counts=None if counts is None else RequestCounts(**json.loads(counts)),
+        key_hash=key_hash,
+    )
 
 
 async def _requeue(transaction: Transaction, requeued: Sequence[Ended], *, now: datetime) -> None:
+    await transaction.run_many(  # a line about credit costs no attempt; a probe that brings one has proved nothing
+        "UPDATE batches SET is_probe = 0 WHERE is_probe = 1 AND id = (SELECT batch_id FROM requests WHERE id = ?)",
+        [(ended.request_id,) for ended in requeued if not ended.counts_as_attempt],
+    )
     await transaction.run_many(
         "UPDATE requests SET attempts = attempts + ?, batch_id = NULL, waiting_since = ? "
         "WHERE id = ? AND state = 'batched'",

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from batchbox.api import BatchInfo
 from batchbox.lifecycle import BatchEvent, RequestEvent
-from batchbox.model import ApiBatchId, BatchState, CustomId, ErrorType, Lane, Nonce
+from batchbox.model import ApiBatchId, BatchState, CustomId, Lane, Nonce
 from batchbox.store.body import REQUEST_OVERHEAD_BYTES, StoredBody
 from batchbox.store.columns import from_blob, from_ms, optional_moment, optional_ms, to_ms
 from batchbox.store.database import Database, Transaction
@@ -37,6 +37,15 @@ class SealedBatch:
     request_count: int
     replaces: Nonce | None
     """Its latest sending that surely was not accepted."""
+    refusal: str | None
+    """What the API said of it, or of its halves, before."""
+    is_joined: bool
+    """Whether its halves were refused alike, so that it was put together again."""
+    break_count: int
+    """How often its upload was ended by the connection or a 5xx."""
+    is_probe: bool
+    held_reason: str | None
+    """Why it waits between its tries while others go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,8 @@ class Doubt:
     request_count: int
     mark: datetime | None
     candidates_closed: bool
+    key_hash: bytes
+    """Of the key that it was sent with."""
     candidates: Sequence[ApiBatchId]
     """Batches of the API's that may be this one and have not been ruled out."""
 
@@ -96,7 +107,9 @@ class DispatchStore:
             for lane, betas, count, size, oldest in rows
         ]
 
-    async def seal(self, window: Window, *, requests_max: int, bytes_max: int, now: datetime) -> int | None:
+    async def seal(
+        self, window: Window, *, requests_max: int, bytes_max: int, now: datetime, is_probe: bool = False
+    ) -> int | None:
         """Make a batch of the window's oldest requests; return its id, or None if nothing waits any more."""
         async with self._database.transaction() as transaction:
             rows = await transaction.all(
@@ -107,20 +120,40 @@ class DispatchStore:
             request_ids = _first_that_fit(rows, bytes_max)
             if not request_ids:
                 return None
-            batch_id = await _insert_batch(transaction, window.lane, window.betas, request_ids, now=now)
+            batch_id = await insert_batch(transaction, window.lane, window.betas, request_ids, now=now)
+            await transaction.run("UPDATE batches SET is_probe = ? WHERE id = ?", (int(is_probe), batch_id))
             await move_requests(transaction, request_ids, RequestEvent.SEAL)
         return batch_id
 
     async def sealed(self) -> list[SealedBatch]:
-        """Return the batches that may be sent, oldest first."""
+        """Return the batches that may be sent, oldest first; those that wait for a person may not."""
         rows = await self._database.all(
             "SELECT id, lane, betas, request_count, (SELECT nonce FROM sendings WHERE batch_id = batches.id "
-            "ORDER BY intended_at DESC LIMIT 1) FROM batches WHERE state = 'sealed' ORDER BY id"
+            "ORDER BY intended_at DESC LIMIT 1), refusal, is_joined, break_count, is_probe, held_reason "
+            "FROM batches WHERE state = 'sealed' AND needs_person = 0 ORDER BY id"
         )
         return [
-            SealedBatch(id=id_, lane=lane, betas=tuple(betas.split(",")), request_count=count, replaces=replaces)
-            for id_, lane, betas, count, replaces in rows
+            SealedBatch(
+                id=id_,
+                lane=lane,
+                betas=tuple(betas.split(",")),
+                request_count=count,
+                replaces=replaces,
+                refusal=refusal,
+                is_joined=bool(is_joined),
+                break_count=break_count,
+                is_probe=bool(is_probe),
+                held_reason=held_reason,
+            )
+            for id_, lane, betas, count, replaces, refusal, is_joined, break_count, is_probe, held_reason in rows
         ]
+
+    async def has_open_probe(self) -> bool:
+        """Say whether a request that was sent alone, to see how the account fares, has not ended."""
+        row = await self._database.one(
+            "SELECT 1 FROM batches WHERE is_probe = 1 AND state IN ('submitting', 'in_progress', 'ended') LIMIT 1"
+        )
+        return row is not None
 
     async def intend(self, sending: Sending) -> None:
         """Write down that the batch is about to be POSTed. From here on it is in doubt until its outcome is known."""
@@ -166,7 +199,9 @@ class DispatchStore:
             for number, custom_id, lane, name, claim, sha256 in rows
         ]
 
-    async def accept(self, batch_id: int, nonce: Nonce, batch: BatchInfo, *, api_request_id: str | None) -> bool:
+    async def accept(
+        self, batch_id: int, nonce: Nonce, batch: BatchInfo, *, api_request_id: str | None, now: datetime
+    ) -> bool:
         """Record that the API has the batch: by its answer, or found again. Return False if it has it already.
 
         A later sending of the same batch that is still in doubt becomes a *twin*: it may exist as well.
@@ -175,7 +210,8 @@ class DispatchStore:
             moved = await move_batch(transaction, batch_id, BatchEvent.ACCEPT)
             if moved:
                 await transaction.run(
-                    "UPDATE batches SET api_id = ?, nonce = ?, created_at = ?, expires_at = ? WHERE id = ?",
+                    "UPDATE batches SET api_id = ?, nonce = ?, created_at = ?, expires_at = ?, held_reason = NULL "
+                    "WHERE id = ?",
                     (batch.id, nonce, to_ms(batch.created_at), to_ms(batch.expires_at), batch_id),
                 )
                 await transaction.run(
@@ -183,40 +219,50 @@ class DispatchStore:
                     (api_request_id, nonce),
                 )
                 await transaction.run(
-                    "UPDATE sendings SET outcome = 'twin' WHERE batch_id = ? AND outcome = 'open'", (batch_id,)
+                    "UPDATE sendings SET outcome = 'twin', candidates_closed = 1, withdrawn_at = ? "
+                    "WHERE batch_id = ? AND outcome = 'open'",
+                    (to_ms(now), batch_id),
                 )
             await transaction.run("UPDATE candidates SET verdict = 'ours' WHERE api_id = ?", (batch.id,))
         return moved
 
-    async def withdraw(self, batch_id: int, nonce: Nonce) -> None:
-        """Record that the sending surely created nothing: the batch may be sent again."""
+    async def withdraw(self, batch_id: int, nonce: Nonce, *, now: datetime, is_break: bool) -> None:
+        """Record that the sending surely created nothing: the batch may be sent again.
+
+        Args:
+            batch_id: The batch.
+            nonce: The sending.
+            now: When that was found out: a first sending that turns up late is looked for from here on.
+            is_break: Whether it was the connection or a 5xx that ended the upload.
+        """
         async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE sendings SET withdrawn_at = ? WHERE nonce = ?", (to_ms(now), nonce))
             await _end_sending(transaction, nonce, "withdrawn")
-            await move_batch(transaction, batch_id, BatchEvent.WITHDRAW)
+            if await move_batch(transaction, batch_id, BatchEvent.WITHDRAW):
+                await transaction.run(
+                    "UPDATE batches SET break_count = break_count + ? WHERE id = ?", (int(is_break), batch_id)
+                )
 
-    async def halve(self, batch_id: int, nonce: Nonce, *, now: datetime) -> None:
-        """Record a refusal of several requests: they go into two new batches."""
+    async def refuse(self, batch_id: int, nonce: Nonce, *, refusal: str, is_too_large: bool) -> None:
+        """Record that the API refused the batch; what becomes of its members is decided in `regrouping`."""
         async with self._database.transaction() as transaction:
-            lane, betas, request_ids = await _refuse(transaction, batch_id, nonce)
-            middle = len(request_ids) // 2
-            for half in (request_ids[:middle], request_ids[middle:]):
-                await _insert_batch(transaction, lane, betas, half, now=now)
-
-    async def condemn(self, batch_id: int, nonce: Nonce, *, error_text: str, now: datetime) -> None:
-        """Record a refusal of a request that was alone in its batch: it ends as an error."""
-        async with self._database.transaction() as transaction:
-            _, _, request_ids = await _refuse(transaction, batch_id, nonce)
+            await _end_sending(transaction, nonce, "refused")
+            if not await move_batch(transaction, batch_id, BatchEvent.REFUSE):
+                raise AssertionError(f"batch {batch_id} is not being submitted")
             await transaction.run(
-                "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? "
-                "WHERE id IN (SELECT value FROM json_each(?))",
-                (ErrorType.REFUSED, error_text, to_ms(now), json.dumps(request_ids)),
+                "UPDATE batches SET refusal = ?, is_too_large = ?, is_undecided = 1 WHERE id = ?",
+                (refusal, int(is_too_large), batch_id),
             )
-            await move_requests(transaction, request_ids, RequestEvent.CONDEMN)
+
+    async def hold(self, batch_id: int, reason: str) -> None:
+        """Record why a batch waits between its tries while others go on."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE batches SET held_reason = ? WHERE id = ?", (reason, batch_id))
 
     async def doubts(self) -> list[Doubt]:
         """Return the batches in doubt, oldest first."""
         rows = await self._database.all(
-            "SELECT b.id, s.nonce, b.request_count, s.mark, s.candidates_closed, "
+            "SELECT b.id, s.nonce, b.request_count, s.mark, s.candidates_closed, s.key_hash, "
             "(SELECT json_group_array(api_id) FROM candidates AS c WHERE c.nonce = s.nonce AND c.verdict = 'open') "
             "FROM batches AS b JOIN sendings AS s ON s.batch_id = b.id AND s.outcome = 'open' "
             "WHERE b.state = ? ORDER BY b.id",
@@ -229,15 +275,18 @@ class DispatchStore:
                 request_count=count,
                 mark=optional_moment(mark),
                 candidates_closed=bool(closed),
+                key_hash=key_hash,
                 candidates=json.loads(candidates),
             )
-            for batch_id, nonce, count, mark, closed, candidates in rows
+            for batch_id, nonce, count, mark, closed, key_hash, candidates in rows
         ]
 
     async def known_batches(self, api_ids: Sequence[ApiBatchId]) -> set[ApiBatchId]:
-        """Return those of the ids that are batches of ours."""
+        """Return those of the ids that are batches of ours, delivered or bought beside one that is."""
         rows = await self._database.all(
-            "SELECT api_id FROM batches WHERE api_id IN (SELECT value FROM json_each(?))", (json.dumps(api_ids),)
+            "SELECT api_id FROM batches WHERE api_id IN (SELECT value FROM json_each(?1)) "
+            "UNION SELECT api_id FROM twins WHERE api_id IN (SELECT value FROM json_each(?1))",
+            (json.dumps(api_ids),),
         )
         return {api_id for (api_id,) in rows}
 
@@ -259,6 +308,11 @@ class DispatchStore:
         async with self._database.transaction() as transaction:
             await transaction.run("UPDATE candidates SET verdict = 'foreign' WHERE api_id = ?", (api_id,))
 
+    async def note_unreadable(self, api_id: ApiBatchId, trouble: str) -> None:
+        """Record why it cannot be read whose batch it is, for the person who may have to decide."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE candidates SET trouble = ? WHERE api_id = ?", (trouble, api_id))
+
     async def batch_of_sending(self, nonce: Nonce) -> int | None:
         """Return the batch that a nonce was made for, or None if the nonce is not ours."""
         row = await self._database.one("SELECT batch_id FROM sendings WHERE nonce = ?", (nonce,))
@@ -276,14 +330,22 @@ def _first_that_fit(rows: Sequence[Sequence[int]], bytes_max: int) -> list[int]:
     return taken
 
 
-async def _insert_batch(
-    transaction: Transaction, lane: Lane, betas: str, request_ids: Sequence[int], *, now: datetime
+async def insert_batch(
+    transaction: Transaction,
+    lane: Lane,
+    betas: str,
+    request_ids: Sequence[int],
+    *,
+    now: datetime,
+    parent_id: int | None = None,
 ) -> int:
+    """Make a sealed batch of the requests, numbered in their order; return its id."""
     rows = await transaction.all("SELECT coalesce(max(id), 0) + 1 FROM batches")
     batch_id = int(rows[0][0])
     await transaction.run(
-        "INSERT INTO batches (id, state, lane, betas, request_count, sealed_at) VALUES (?, 'sealed', ?, ?, ?, ?)",
-        (batch_id, lane, betas, len(request_ids), to_ms(now)),
+        "INSERT INTO batches (id, state, lane, betas, request_count, sealed_at, parent_id) "
+        "VALUES (?, 'sealed', ?, ?, ?, ?, ?)",
+        (batch_id, lane, betas, len(request_ids), to_ms(now), parent_id),
     )
     await transaction.run_many(
         "INSERT INTO members (batch_id, number, request_id) VALUES (?, ?, ?)",
@@ -294,16 +356,6 @@ async def _insert_batch(
         (batch_id, json.dumps(request_ids)),
     )
     return batch_id
-
-
-async def _refuse(transaction: Transaction, batch_id: int, nonce: Nonce) -> tuple[Lane, str, list[int]]:
-    await _end_sending(transaction, nonce, "refused")
-    if not await move_batch(transaction, batch_id, BatchEvent.REFUSE):
-        raise AssertionError(f"batch {batch_id} is not being submitted")
-    rows = await transaction.all("SELECT lane, betas FROM batches WHERE id = ?", (batch_id,))
-    members = await transaction.all("SELECT request_id FROM members WHERE batch_id = ? ORDER BY number", (batch_id,))
-    lane, betas = rows[0]
-    return lane, betas, [request_id for (request_id,) in members]
 
 
 async def _end_sending(transaction: Transaction, nonce: Nonce, outcome: str) -> None:

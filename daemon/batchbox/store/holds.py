@@ -3,6 +3,7 @@
 A hold outlives the process that wrote it, so whoever keeps one releases it at the first success of each process too.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,9 +19,15 @@ class HoldName(StrEnum):
     """What is held. Each has at most one reason at a time."""
 
     SENDING = "sending"
-    """No batch is POSTed. Written by dispatch; delivery writes it for a credit message in a result."""
+    """No batch is POSTed. Written by dispatch."""
     ROOT = "root"
     """The root is offline: nothing is read, written or sent. Written by intake."""
+    DISK = "disk"
+    """A disk has too little room: nothing is taken. Written by intake."""
+    CREDIT = "credit"
+    """One request goes alone, to see whether the account has credit again. Written by delivery, for such a result."""
+    ACCOUNT = "account"
+    """The key, base_url or organisation is not the one that open work was sent under. Written by account."""
     API = "api"
     """Polls fail. Written by polling."""
 
@@ -95,9 +102,9 @@ class Keeper:
         """Whether the last try failed."""
         return self._backoff.is_failing
 
-    async def fail(self, reason: str, now: Now, *, at_least: float = 0.0) -> datetime:
-        """Hold, for at least so many seconds and longer with every failure in a row; return when to try again."""
-        until = self._backoff.fail(now.monotonic, chance=self._chance(), at_least=at_least)
+    async def fail(self, reason: str, now: Now, *, at_least: float = 0.0, at_most: float = math.inf) -> datetime:
+        """Hold, for so many seconds and longer with every failure in a row; return when to try again."""
+        until = self._backoff.fail(now.monotonic, chance=self._chance(), at_least=at_least, at_most=at_most)
         next_attempt_at = now.wall + timedelta(seconds=until - now.monotonic)
         self._may_be_held = True
         await self._holds.put(self._name, reason, now=now.wall, next_attempt_at=next_attempt_at)

@@ -99,6 +99,11 @@ class IntakeStore:
         count, size_bytes = row or (0, 0)
         return Backlog(request_count=count, size_bytes=size_bytes)
 
+    async def reusable_bytes(self) -> int:
+        """Return how much the database takes before its file grows: pages that hold nothing any more."""
+        row = await self._database.one("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size")
+        return int(row[0]) if row else 0
+
     async def record(
         self, files: Sequence[tuple[NewSource, Sequence[NewRequest] | Rejection]], *, now: datetime
     ) -> list[Rejection | None]:

@@ -13,6 +13,12 @@ class Fact(StrEnum):
     """The identity of the root that this state belongs to."""
     ESTABLISHED = "established"
     """That processing/<instance> was made: from then on its absence means that this daemon was retired."""
+    INSTANCE = "instance"
+    """Whose work is in this database; another one's state folder may have been put in its place."""
+    BASE_URL = "base_url"
+    """Where the API was when our open work was sent."""
+    ORGANIZATION = "organization"
+    """Whose account it was, as the API named it."""
     KEY_SALT = "key_salt"
     """Makes the recorded hash of the API key useless elsewhere."""
 

@@ -53,13 +53,16 @@ CREATE TABLE requests (
     stem         TEXT,                       -- its name in the outbox, taken before the first rename
     error_type   TEXT,
     error_text   TEXT,
-    ended_at     INTEGER
+    ended_at     INTEGER,
+    is_body_gone INTEGER NOT NULL DEFAULT 0  -- an incomplete or failed one's body, deleted after its time
 ) STRICT;
 CREATE UNIQUE INDEX requests_open ON requests (lane, custom_id)
     WHERE state IN ('incoming', 'waiting', 'batched', 'failing');
 CREATE INDEX requests_waiting ON requests (lane, betas, id, size_bytes, waiting_since) WHERE state = 'waiting';
 CREATE INDEX requests_failing ON requests (id) WHERE state = 'failing';
 CREATE INDEX requests_ended ON requests (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX requests_with_body ON requests (ended_at)
+    WHERE state IN ('incomplete', 'failed') AND is_body_gone = 0;
 CREATE UNIQUE INDEX requests_stem ON requests (lane, stem COLLATE NOCASE)
     WHERE stem IS NOT NULL AND state IN ('batched', 'failing');
 
@@ -90,9 +93,22 @@ CREATE TABLE batches (
     created_at    INTEGER,                   -- this and the next two by the API's clock
     expires_at    INTEGER,
     ended_at      INTEGER,
-    short_reads   INTEGER NOT NULL DEFAULT 0 -- complete reads of the results that had too few lines
+    counts        TEXT,                      -- JSON: how the API says that its requests ended
+    short_reads   INTEGER NOT NULL DEFAULT 0, -- complete reads of the results that had too few lines
+    lost_reason   TEXT,                      -- why it was lost the last time: unknown_batch, no_results
+    parent_id     INTEGER,                   -- the batch that it is a half of
+    refusal       TEXT,                      -- what the API said when it refused it
+    is_too_large  INTEGER NOT NULL DEFAULT 0, -- that was a 413
+    is_undecided  INTEGER NOT NULL DEFAULT 0, -- it was refused, and what becomes of its members is not decided yet
+    is_joined     INTEGER NOT NULL DEFAULT 0, -- two halves put together again: never halved for the same refusal
+    break_count   INTEGER NOT NULL DEFAULT 0, -- uploads that the connection or a 5xx ended
+    is_probe      INTEGER NOT NULL DEFAULT 0, -- one request that tries whether the account has credit again
+    held_reason   TEXT,                      -- why it waits although others may go, for people to see
+    needs_person  INTEGER NOT NULL DEFAULT 0  -- never sent before a person says so
 ) STRICT;
 CREATE INDEX batches_by_state ON batches (state, id);
+CREATE INDEX batches_by_parent ON batches (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX batches_undecided ON batches (is_undecided) WHERE is_undecided = 1;
 
 -- Who is in a batch, under which number. Never changed, so that a wire id can be understood for ever.
 CREATE TABLE members (
@@ -114,18 +130,32 @@ CREATE TABLE sendings (
     replaces          TEXT,
     intended_at       INTEGER NOT NULL,
     candidates_closed INTEGER NOT NULL DEFAULT 0,
+    withdrawn_at      INTEGER,               -- when it was found out that it surely created nothing
     api_request_id    TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sendings_by_batch ON sendings (batch_id);
+CREATE INDEX sendings_by_replaces ON sendings (replaces) WHERE replaces IS NOT NULL;
+CREATE INDEX sendings_withdrawn ON sendings (withdrawn_at) WHERE withdrawn_at IS NOT NULL;
 
 -- Batches in the workspace that may be the one a sending in doubt created.
 CREATE TABLE candidates (
     nonce   TEXT NOT NULL,
     api_id  TEXT NOT NULL,
     verdict TEXT NOT NULL,                   -- open, foreign, ours
+    trouble TEXT,                            -- why its first line of results cannot be read, if it cannot
     PRIMARY KEY (nonce, api_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX candidates_by_api_id ON candidates (api_id);
+
+-- A batch that was bought beside the one that is delivered: it is cancelled, and what it cost is booked.
+CREATE TABLE twins (
+    api_id   TEXT    PRIMARY KEY,
+    batch_id INTEGER NOT NULL,
+    nonce    TEXT    NOT NULL,
+    found_at INTEGER NOT NULL,
+    is_booked INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX twins_unbooked ON twins (is_booked) WHERE is_booked = 0;
 
 -- What was paid, once per wire id.
 CREATE TABLE charges (
@@ -137,6 +167,22 @@ CREATE TABLE charges (
     cost_nanousd  INTEGER,                   -- NULL where the model has no price
     sent_at       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Manifests whose requests had all ended, or gone on, before this database heard of them.
+CREATE TABLE old_manifests (
+    nonce TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- What people ask of the daemon, which obeys when it comes by.
+CREATE TABLE orders (
+    id         INTEGER PRIMARY KEY,
+    kind       TEXT    NOT NULL,
+    argument   TEXT    NOT NULL,
+    ordered_at INTEGER NOT NULL,
+    obeyed_at  INTEGER,
+    answer     TEXT                          -- what became of it, for the person who gave it
+) STRICT;
+CREATE INDEX orders_open ON orders (id) WHERE obeyed_at IS NULL;
 
 -- Why something waits that is not the files' fault, for people to see.
 CREATE TABLE holds (

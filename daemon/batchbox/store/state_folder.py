@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchbox.errors import FolderPermissionError, StateLockedError
+from batchbox.errors import FolderPermissionError, StateBrokenError, StateLockedError
 from batchbox.model import Instance
 
 LOCK_FILE = "lock"
@@ -24,6 +24,8 @@ def make_state_folder(state: Path) -> bool:
             f"{state}: the state folder cannot be made ({error.strerror}). Make it and give it to the service's user, "
             "or choose another [paths] state."
         ) from error
+    except OSError as error:
+        raise _failing(state, error) from error
     return True
 
 
@@ -37,6 +39,8 @@ def locked(state: Path) -> Iterator[None]:
             f"{state}: the state folder cannot be written ({error.strerror}). It must belong to the user who runs "
             "batchbox."
         ) from error
+    except OSError as error:
+        raise _failing(state, error) from error
     try:
         _lock(descriptor, state)
         yield
@@ -54,21 +58,31 @@ def _lock(descriptor: int, state: Path) -> None:
 
 
 def instance_in(state: Path, make: Callable[[], Instance]) -> Instance:
-    """Return the name of this instance, making one at the first start, durably."""
+    """Return the name of this instance, making one at the first start, durably. Raises StateBrokenError."""
     path = state / INSTANCE_FILE
     try:
-        return Instance(path.read_text().strip())
-    except FileNotFoundError:
+        if path.exists():
+            return Instance(path.read_text().strip())
         instance = make()
-    part = state / f"{INSTANCE_FILE}.part"
+        _write_durably(path, f"{instance}\n")
+    except OSError as error:
+        raise _failing(state, error) from error
+    return instance
+
+
+def _write_durably(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
     with part.open("w") as file:
-        file.write(f"{instance}\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.rename(path)
-    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return instance
+
+
+def _failing(state: Path, error: OSError) -> StateBrokenError:
+    return StateBrokenError(f"{state}: the state folder cannot be worked on ({error.strerror}). Look at its disk.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
 from batchbox.cli.check.folders import look_at_root
+from batchbox.cli.check.neighbours import look_at_neighbours
 from batchbox.cli.check.state import look_at_state
 from batchbox.cli.settings import CREDENTIAL_NAME, KEY_VARIABLE, find_config, find_key, load_settings
 from batchbox.config import Settings, warnings
@@ -27,6 +28,7 @@ def look_at_everything(config_file: Path | None, *, dropped: Sequence[str], offl
     findings = [
         *_settings(settings, path, dropped=dropped),
         *look_at_root(settings),
+        *look_at_neighbours(settings),
         *look_at_state(settings),
         *key_findings,
     ]

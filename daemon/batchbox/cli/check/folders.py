@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
+from batchbox.cli.check.space import look_at_space
 from batchbox.config import Settings
 from batchbox.errors import RootOfflineError
 from batchbox.folders.layout import DONE, INBOX, MODES, OWN, PROCESSING
@@ -26,7 +27,13 @@ def look_at_root(settings: Settings) -> list[Finding]:
     path = settings.paths.root
     try:
         with open_root(path) as root:
-            return [*_identity(root, path), *_folders(root, path), *_lanes(root, path), *_detection(settings)]
+            return [
+                *_identity(root, path),
+                *_folders(root, path),
+                *_lanes(root, path),
+                *look_at_space(Subject.ROOT, path, settings),
+                *_detection(settings),
+            ]
     except RootOfflineError as error:
         return [fail(Subject.ROOT, str(error), fix=f"mount it; if it is new, run `batchbox init {path}`")]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
+from batchbox.cli.check.space import look_at_space
 from batchbox.cli.identity import known_identity, root_identity
 from batchbox.cli.reading import has_database
 from batchbox.cli.running import is_running
@@ -28,7 +29,8 @@ def look_at_state(settings: Settings) -> list[Finding]:
         return [*findings, fail(Subject.STATE, f"{state} cannot be looked at ({error.strerror})")]
     if not stat.S_ISDIR(status.st_mode):
         return [*findings, fail(Subject.STATE, f"{state} is not a folder", fix="move it away, or choose another place")]
-    return [*findings, *_access(state, status), *_database(settings)]
+    space = look_at_space(Subject.STATE, state, settings)
+    return [*findings, *_access(state, status), *space, *_database(settings)]
 
 
 def _place(state: Path) -> Iterator[Finding]:

@@ -30,10 +30,15 @@ The object of --json (moments are ISO 8601 in UTC, or null; later versions may a
              failed}: requests; the inbox itself is the lane "_"
   files      {reading, open, settled, done, rejecting, rejected}
   batches    those that are not done, a list of {id, lane, state, in_doubt,
-             request_count, sealed_at, sent_at, expires_at, batch_id, nonce};
-             batch_id is the API's name of it
+             request_count, sealed_at, sent_at, expires_at, results_until,
+             lost_reason, held_reason, batch_id, nonce}; batch_id is the
+             API's name of it; held_reason why it is not sent, if so;
+             lost_reason is unknown_batch or no_results
   holds      what is held up, a list of {name, reason, since_at,
-             next_attempt_at}; name is sending, root or api
+             next_attempt_at}; name is sending, root, disk, credit,
+             account or api
+  orphans    other instances on the root that left work behind, a list of
+             {instance, silent_seconds, files, batches}
   cost_usd   what all answers have cost
 """
 """Printed below the options by --help."""

@@ -11,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from batchbox.api import RESULTS_KEPT
 from batchbox.cli.status.situation import Situation, lane_counts
+from batchbox.cli.undecided import age
 from batchbox.logs import shown
 from batchbox.model import INBOX_LANE, BatchState, Lane, SourceState
 from batchbox.store.holds import Hold, HoldName
@@ -28,10 +30,14 @@ _STATE_WORDS = {
     BatchState.LOST: Text("LOST", style="bold red"),
 }
 _IN_DOUBT = Text("IN DOUBT", style="bold yellow")
+_HELD = Text("HELD", style="bold yellow")
 
 _HOLD_WORDS = {
     HoldName.SENDING: "Nothing is sent",
     HoldName.ROOT: "The root is offline",
+    HoldName.DISK: "A disk is nearly full",
+    HoldName.CREDIT: "The account has no credit, one request at a time tries it",
+    HoldName.ACCOUNT: "Open work belongs to another account",
     HoldName.API: "Batches cannot be followed",
 }
 
@@ -52,7 +58,8 @@ def plain_console() -> Console:
 def page(situation: Situation, *, grace_seconds: float) -> RenderableType:
     """Return everything as one renderable."""
     tables = [*_lanes(situation), *_batches(situation)]
-    notes = [*_holds(situation), *_doubts(situation, grace_seconds), *_losses(situation)]
+    notes = [*_holds(situation), *_doubts(situation, grace_seconds), *_losses(situation), *_urgent(situation)]
+    notes += [*_held(situation), *_orphans(situation)]
     return Group(_head(situation), *(Padding(part, (1, 0, 0, 0)) for part in [*tables, *notes]))
 
 
@@ -115,24 +122,31 @@ def _batch_cells(batch: BatchOverview, situation: Situation) -> Sequence[Rendera
         str(batch.id),
         _lane_name(batch.lane),
         str(batch.request_count),
-        _IN_DOUBT if situation.is_in_doubt(batch) else _STATE_WORDS.get(batch.state, Text(batch.state)),
-        _age(situation.at - (batch.sent_at or batch.sealed_at)),
+        _state(batch, situation),
+        age(situation.at - (batch.sent_at or batch.sealed_at)),
         _time_left(batch, situation.at),
         Text(shown(batch.api_id or "")),
     ]
 
 
+def _state(batch: BatchOverview, situation: Situation) -> Text:
+    if situation.is_in_doubt(batch):
+        return _IN_DOUBT
+    if any(held.batch_id == batch.id for held in situation.held):
+        return _HELD
+    return _STATE_WORDS.get(batch.state, Text(batch.state))
+
+
 def _time_left(batch: BatchOverview, at: datetime) -> str:
-    if batch.state is not BatchState.IN_PROGRESS or batch.expires_at is None:
-        return ""
-    return _age(batch.expires_at - at)
+    until = batch.expires_at if batch.state is BatchState.IN_PROGRESS else batch.results_until
+    return "" if until is None else age(until - at)
 
 
 def _holds(situation: Situation) -> Iterator[Text]:
     for hold in situation.holds:
         text = Text(_HOLD_WORDS[hold.name], style="bold yellow")
         text.append(
-            f", for {_age(situation.at - hold.since_at)} now: {_sentence(hold.reason)}", style="not bold default"
+            f", for {age(situation.at - hold.since_at)} now: {_sentence(hold.reason)}", style="not bold default"
         )
         text.append(f" {_next_attempt(hold, situation)}", style="not bold default")
         yield text
@@ -144,7 +158,7 @@ def _next_attempt(hold: Hold, situation: Situation) -> str:
     if hold.next_attempt_at is None:
         return "It goes on by itself once that is mended."
     left = hold.next_attempt_at - situation.at
-    return f"Next attempt: in {_age(left)}." if left > timedelta() else "Next attempt: now."
+    return f"Next attempt: in {age(left)}." if left > timedelta() else "Next attempt: now."
 
 
 def _doubts(situation: Situation, grace_seconds: float) -> Iterator[Text]:
@@ -152,13 +166,54 @@ def _doubts(situation: Situation, grace_seconds: float) -> Iterator[Text]:
     if not doubts:
         return
     text = Text(f"In doubt: {_numbered(doubts)}. ", style="bold yellow")
-    told = "The answer to the send call was lost, or has not come yet; nothing of it is sent again until it is known. "
+    told = (
+        f"{_since(doubts, situation)} the answer to the send call is missing; nothing of it is sent again until it is "
+        f"known whether the API has it. {_candidates(doubts, situation)}"
+    )
     if situation.is_running:
-        grace = _age(timedelta(seconds=grace_seconds))
+        grace = age(timedelta(seconds=grace_seconds))
         told += f"Next: batchbox searches the API's list, for {grace} at least, and then adopts the batch or sends it."
     else:
         told += "Next: start `batchbox run`, which looks for it in the API's list."
+    told += " `batchbox reconcile` shows more."
     yield text.append(told, style="not bold default")
+
+
+def _since(doubts: Sequence[BatchOverview], situation: Situation) -> str:
+    return f"For {age(situation.at - min(batch.sent_at or batch.sealed_at for batch in doubts))} now"
+
+
+def _candidates(doubts: Sequence[BatchOverview], situation: Situation) -> str:
+    """Say how many of the API's batches it may be, and how many of them only a person can judge."""
+    numbers = {batch.id for batch in doubts}
+    found = [one for doubt in situation.doubts if doubt.batch_id in numbers for one in doubt.candidates]
+    still_open = [one for one in found if one.verdict == "open"]
+    unreadable = [one for one in still_open if one.trouble is not None]
+    if not still_open:
+        return ""
+    judged = f", {len(unreadable)} of which only a person can judge" if unreadable else ""
+    return f"Candidates at the API: {len(still_open)}{judged}. "
+
+
+def _held(situation: Situation) -> Iterator[Text]:
+    for held in situation.held:
+        text = Text(f"Held: batch {held.batch_id}. ", style="bold yellow")
+        told = (
+            f"Its {held.left_count} requests wait for a person: {_sentence(held.reason)} Next: `batchbox reconcile "
+            f"--resend {held.batch_id}`, or `--give-up {held.batch_id}`."
+        )
+        yield text.append(told, style="not bold default")
+
+
+def _orphans(situation: Situation) -> Iterator[Text]:
+    for orphan in situation.orphans:
+        text = Text(f"Left behind by {shown(orphan.instance)}: ", style="bold yellow")
+        told = (
+            f"{orphan.claim_count} files, {orphan.open_manifest_count} open batches; no daemon is at work there. Next: "
+            f"start it again; or, if that machine is lost, stop this one and run `batchbox recover "
+            f"{shown(orphan.instance)}`."
+        )
+        yield text.append(told, style="not bold default")
 
 
 def _losses(situation: Situation) -> Iterator[Text]:
@@ -169,7 +224,19 @@ def _losses(situation: Situation) -> Iterator[Text]:
     told = (
         "The API does not know it any more, or its results have gone; it is asked about on and on, and nothing is "
         "bought again. Next: make sure that the key belongs to the workspace that it was sent in, and look for its "
-        "name in the Console."
+        "name in the Console; `batchbox reconcile --give-up` ends its requests as errors."
+    )
+    yield text.append(told, style="not bold default")
+
+
+def _urgent(situation: Situation) -> Iterator[Text]:
+    urgent = [batch for batch in situation.batches if situation.is_urgent(batch)]
+    if not urgent:
+        return
+    text = Text(f"Soon gone: {_numbered(urgent)}. ", style="bold red")
+    told = (
+        f"The API deletes results {RESULTS_KEPT.days} days after a batch was made, and these are not delivered; then "
+        "their requests end as errors. Next: mend what holds them up."
     )
     yield text.append(told, style="not bold default")
 
@@ -193,12 +260,3 @@ def _lane_name(lane: Lane) -> Text:
 def _sentence(reason: str) -> str:
     text = shown(reason)
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _age(span: timedelta) -> str:
-    """Return a length of time in its largest fitting unit: 45s, 3m, 5h, 2d."""
-    seconds = max(0, int(span.total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * length or seconds == length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"

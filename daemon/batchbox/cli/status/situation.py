@@ -7,10 +7,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from batchbox.api import RESULTS_KEPT, RESULTS_URGENT_AFTER
+from batchbox.cli.neighbours import orphans_on
 from batchbox.cli.reading import open_to_read
 from batchbox.cli.running import is_running
+from batchbox.folders.takeover import Neighbour
 from batchbox.model import BatchState, RequestState, SourceState
+from batchbox.store.decisions import HeldBatch, OpenDoubt
 from batchbox.store.holds import Hold
+from batchbox.store.meta import Fact
 from batchbox.store.overview import BatchOverview, LaneOverview
 
 FORMAT = 1
@@ -44,7 +49,16 @@ class Situation:
     files: Mapping[SourceState, int]
     batches: Sequence[BatchOverview]
     holds: Sequence[Hold]
+    doubts: Sequence[OpenDoubt]
+    held: Sequence[HeldBatch]
+    orphans: Sequence[Neighbour]
+    """Other instances on the root that have left work behind."""
     cost_usd: Decimal
+
+    def is_urgent(self, batch: BatchOverview) -> bool:
+        """Say whether the API will soon delete results that are not delivered."""
+        warned_from = RESULTS_URGENT_AFTER - RESULTS_KEPT
+        return batch.results_until is not None and self.at >= batch.results_until + warned_from
 
     def is_in_doubt(self, batch: BatchOverview) -> bool:
         """Say whether nobody knows if the API has the batch: its call has no answer, and is not just being made."""
@@ -66,6 +80,9 @@ async def read_situation(root: Path, state: Path, at: datetime) -> Situation:
             files=await store.overview.sources(),
             batches=await store.overview.batches(),
             holds=await store.holds.all(),
+            doubts=await store.decisions.doubts(),
+            held=await store.decisions.held(),
+            orphans=orphans_on(root, await store.meta.get(Fact.INSTANCE)),
             cost_usd=await store.overview.cost_usd(),
         )
 
@@ -97,6 +114,7 @@ def as_json_object(situation: Situation) -> Mapping[str, object]:
         "files": {state.value: situation.files.get(state, 0) for state in SourceState},
         "batches": [_batch(batch, in_doubt=situation.is_in_doubt(batch)) for batch in situation.batches],
         "holds": [_hold(hold) for hold in situation.holds],
+        "orphans": [_orphan(orphan) for orphan in situation.orphans],
         "cost_usd": float(situation.cost_usd),
     }
 
@@ -123,6 +141,9 @@ def _batch(batch: BatchOverview, *, in_doubt: bool) -> Mapping[str, object]:
         "sealed_at": _moment(batch.sealed_at),
         "sent_at": _moment(batch.sent_at),
         "expires_at": _moment(batch.expires_at),
+        "results_until": _moment(batch.results_until),
+        "lost_reason": batch.lost_reason,
+        "held_reason": batch.held_reason,
         "batch_id": batch.api_id,
         "nonce": batch.nonce,
     }
@@ -134,6 +155,15 @@ def _hold(hold: Hold) -> Mapping[str, object]:
         "reason": hold.reason,
         "since_at": _moment(hold.since_at),
         "next_attempt_at": _moment(hold.next_attempt_at),
+    }
+
+
+def _orphan(orphan: Neighbour) -> Mapping[str, object]:
+    return {
+        "instance": orphan.instance,
+        "silent_seconds": orphan.silent_seconds,
+        "files": orphan.claim_count,
+        "batches": orphan.open_manifest_count,
     }
 
 

@@ -1,0 +1,200 @@
+"""Another instance's work made ours: its claims, its manifests, and where its originals went.
+
+The first act is a rename of `processing/<other>` into our own folder, under a hidden name. It takes the claims from the
+other daemon, if that still lives, at one instant: it looks for its folder before it sends, delivers or claims anything.
+It is also the mark that a takeover is under way, and stays until everything else is done: `run` does not start before.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from batchbox.folders.layout import DONE, HEARTBEAT, OWN_MODE, PROCESSING, Presence, lane_folder
+from batchbox.folders.manifests import manifests_in
+from batchbox.folders.reading import READ_PIECE_BYTES
+from batchbox.folders.root import Root, exists, folder, is_folder, make_folder, opened, sync_folder
+from batchbox.model import Instance, Lane
+from batchbox.naming import with_suffix_number
+
+TAKEN_PREFIX = ".taken-"
+LEFT_PREFIX = ".left-"
+ALIVE_SECONDS = 180.0
+"""A heartbeat is touched every minute: one that is older than this belongs to a daemon that has died, or hangs."""
+NAMES_MAX = 100
+"""Under so many names an original is looked for in done/."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """Another instance on the root."""
+
+    instance: Instance
+    silent_seconds: float | None
+    """How long ago its heartbeat was touched; None: it stopped in good order."""
+    claim_count: int
+    open_manifest_count: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a daemon seems to be at work there."""
+        return self.silent_seconds is not None and self.silent_seconds < ALIVE_SECONDS
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether it has left work behind that nobody does."""
+        return not self.is_alive and bool(self.claim_count or self.open_manifest_count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """An original that is no longer in processing/."""
+
+    id: int
+    lane: Lane
+    name: str
+    sha256: bytes
+
+
+class Takeover:
+    """Moves another instance's work into our folders."""
+
+    def __init__(self, root: Root, own: Instance, presence: Presence) -> None:
+        self._root = root
+        self._own = own
+        self._presence = presence
+
+    async def neighbours(self) -> list[Neighbour]:
+        """Return the other instances, their heartbeats judged against a fresh touch of our own."""
+        await self._presence.beat()
+        return await self._root.run(lambda root: neighbours(root, self._own))
+
+    async def begin(self, other: Instance) -> None:
+        """Take the other's folder away from it, durably."""
+        await self._root.run(lambda root: self._begin(root, other))
+
+    async def unfinished(self) -> list[Instance]:
+        """Return whose folders were taken by a takeover that did not come to its end."""
+        return await self._root.run(lambda root: taken_by(root, self._own))
+
+    async def take_claims(self, other: Instance) -> None:
+        """Put the other's claims among ours, durably."""
+        await self._root.run(lambda root: self._take_claims(root, other))
+
+    async def finish(self, other: Instance) -> None:
+        """Remove what is left of the other's folder: nothing of it remains to be done."""
+        await self._root.run(lambda root: self._finish(root, other))
+
+    async def find_originals(self, sought: Sequence[Sought]) -> dict[int, str]:
+        """Return, by id, the names in done/ of those originals that are there, by their content."""
+        return await self._root.run(lambda root: {one.id: name for one in sought if (name := _in_done(root, one))})
+
+    def _begin(self, root: int, other: Instance) -> None:
+        with folder(root, PROCESSING) as parent, folder(parent, self._own) as own:
+            with suppress(FileNotFoundError):  # a lost reply, if it is ours now
+                os.rename(other, TAKEN_PREFIX + other, src_dir_fd=parent, dst_dir_fd=own)
+            os.stat(TAKEN_PREFIX + other, dir_fd=own, follow_symlinks=False)
+            sync_folder(own)
+            sync_folder(parent)
+
+    def _take_claims(self, root: int, other: Instance) -> None:
+        with (
+            folder(root, PROCESSING, self._own) as own,
+            folder(root, PROCESSING, self._own, TAKEN_PREFIX + other) as theirs,
+        ):
+            for lane in _lanes(theirs):
+                make_folder(own, lane, mode=OWN_MODE)
+                _move_all(lane, source=theirs, target=own)
+
+    def _finish(self, root: int, other: Instance) -> None:
+        """Rename it before it is removed: it may hold what was no claim, and then stays, under a name of no meaning."""
+        with folder(root, PROCESSING, self._own) as own:
+            with folder(own, TAKEN_PREFIX + other) as theirs, suppress(FileNotFoundError):
+                os.unlink(HEARTBEAT, dir_fd=theirs)
+            os.rename(TAKEN_PREFIX + other, LEFT_PREFIX + other, src_dir_fd=own, dst_dir_fd=own)
+            with suppress(OSError):
+                os.rmdir(LEFT_PREFIX + other, dir_fd=own)
+            sync_folder(own)
+
+
+def neighbours(root: int, own: Instance | None) -> list[Neighbour]:
+    """Return the other instances on the root, by what their folders say; our own heartbeat, if any, tells the time."""
+    with folder(root, PROCESSING) as parent:
+        now = _heartbeat(parent, own) if own is not None else None
+        with os.scandir(parent) as entries:
+            names = sorted(entry.name for entry in entries if entry.name != own and is_folder(entry))
+        return [_neighbour(root, parent, Instance(name), time.time() if now is None else now) for name in names]
+
+
+def taken_by(root: int, own: Instance) -> list[Instance]:
+    """Return whose folders lie in ours."""
+    try:
+        with folder(root, PROCESSING, own) as descriptor:
+            names = os.listdir(descriptor)
+    except FileNotFoundError:
+        return []
+    return [Instance(name.removeprefix(TAKEN_PREFIX)) for name in sorted(names) if name.startswith(TAKEN_PREFIX)]
+
+
+def _neighbour(root: int, parent: int, instance: Instance, now: float) -> Neighbour:
+    touched = _heartbeat(parent, instance)
+    with folder(parent, instance) as theirs:
+        claim_count = sum(len(_names(theirs, lane)) for lane in _lanes(theirs))
+    return Neighbour(
+        instance=instance,
+        silent_seconds=None if touched is None else max(0.0, now - touched),
+        claim_count=claim_count,
+        open_manifest_count=sum(manifests_in(root, instance).values()),
+    )
+
+
+def _heartbeat(parent: int, instance: Instance) -> float | None:
+    try:
+        return os.stat(f"{instance}/{HEARTBEAT}", dir_fd=parent, follow_symlinks=False).st_mtime
+    except OSError:
+        return None
+
+
+def _lanes(descriptor: int) -> list[str]:
+    with os.scandir(descriptor) as entries:
+        return [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
+
+
+def _names(descriptor: int, lane: str) -> list[str]:
+    with folder(descriptor, lane) as claims:
+        return os.listdir(claims)
+
+
+def _move_all(lane: str, *, source: int, target: int) -> None:
+    with folder(source, lane) as theirs, folder(target, lane) as ours:
+        for name in os.listdir(theirs):
+            os.rename(name, name, src_dir_fd=theirs, dst_dir_fd=ours)
+        sync_folder(ours)
+        sync_folder(theirs)
+    os.rmdir(lane, dir_fd=source)
+
+
+def _in_done(root: int, sought: Sought) -> str | None:
+    """Return the name of the file in done/ that has the name, or a numbered one, and the content."""
+    try:
+        with lane_folder(root, DONE, sought.lane) as shelf:
+            for number in range(1, NAMES_MAX):
+                name = with_suffix_number(sought.name, number)
+                if exists(name, parent=shelf) and _digest(name, shelf) == sought.sha256:
+                    return name
+    except FileNotFoundError:  # nothing of the lane was ever done
+        return None
+    return None
+
+
+def _digest(name: str, parent: int) -> bytes | None:
+    digest = hashlib.sha256()
+    try:
+        with opened(name, parent=parent) as descriptor:
+            while piece := os.read(descriptor, READ_PIECE_BYTES):
+                digest.update(piece)
+    except OSError:  # a folder, or not ours to read: not the file that is sought
+        return None
+    return digest.digest()

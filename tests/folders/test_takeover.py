@@ -1,0 +1,138 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from batchbox.errors import RetiredError
+from batchbox.folders.layout import Presence
+from batchbox.folders.manifests import Manifests
+from batchbox.folders.takeover import Sought, Takeover, neighbours
+from batchbox.model import INBOX_LANE, Instance, Lane, Nonce
+
+from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
+
+DIGEST = bytes.fromhex("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")  # of b"hello"
+
+
+@pytest.fixture
+async def other(site: Site) -> Takeover:
+    """Return the takeover of a second instance that is at home on the root of the first one."""
+    presence = Presence(site.root, OTHER_INSTANCE)
+    await presence.establish()
+    return Takeover(site.root, OTHER_INSTANCE, presence)
+
+
+def own_folder(site: Site, instance: Instance = OTHER_INSTANCE) -> Path:
+    return site.path / "processing" / instance
+
+
+def put_claim(site: Site, name: str, lane: Lane = INBOX_LANE) -> None:
+    folder = own_folder(site, INSTANCE) / lane
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"hello")
+
+
+async def test_a_taken_instance_is_retired_at_once(site: Site, other: Takeover) -> None:
+    """From the rename on, whatever the other daemon confirms before it acts fails."""
+    put_claim(site, "claim~a.md")
+
+    await other.begin(INSTANCE)
+
+    with pytest.raises(RetiredError):
+        await Presence(site.root, INSTANCE).confirm()
+    assert await other.unfinished() == [INSTANCE]
+    assert not [*own_folder(site).glob("*/claim~a.md")][1:], "the claim is in one place"
+
+
+async def test_claims_of_every_lane_come_over(site: Site, other: Takeover) -> None:
+    put_claim(site, "claim~a.md")
+    put_claim(site, "claim~b.md", Lane("reports"))
+    (own_folder(site) / "reports").mkdir()
+
+    await other.begin(INSTANCE)
+    await other.take_claims(INSTANCE)
+    await other.take_claims(INSTANCE)
+    await other.finish(INSTANCE)
+
+    assert names_in(own_folder(site) / INBOX_LANE) == {"claim~a.md"}
+    assert names_in(own_folder(site) / "reports") == {"claim~b.md"}
+    assert names_in(site.path / "processing") == {OTHER_INSTANCE}
+    assert await other.unfinished() == []
+
+
+async def test_one_that_is_not_there_cannot_be_taken(other: Takeover) -> None:
+    with pytest.raises(FileNotFoundError):
+        await other.begin(Instance("nobody-00000000"))
+
+
+async def test_what_was_no_claim_is_kept(site: Site, other: Takeover) -> None:
+    """Nothing is deleted that nobody knows."""
+    (own_folder(site, INSTANCE) / "note.txt").write_text("mine")
+
+    await other.begin(INSTANCE)
+    await other.take_claims(INSTANCE)
+    await other.finish(INSTANCE)
+
+    assert [path.read_text() for path in own_folder(site).rglob("note.txt")] == ["mine"]
+    assert await other.unfinished() == []
+
+
+async def test_manifests_come_over_and_parts_go(site: Site, other: Takeover) -> None:
+    folder = site.path / ".batchbox" / "batches"
+    for name in ("aaaaaaaa.jsonl", "bbbbbbbb.jsonl.closed", "cccccccc.part"):
+        (folder / INSTANCE / name).write_bytes(name.encode())
+    manifests = Manifests(site.root, OTHER_INSTANCE)
+
+    await manifests.take_from(INSTANCE)
+    await manifests.take_from(INSTANCE)
+
+    assert names_in(folder) == {OTHER_INSTANCE}
+    assert await manifests.nonces() == {"aaaaaaaa": True, "bbbbbbbb": False}
+    assert await manifests.read_part(Nonce("bbbbbbbb"), offset=4, length=5) == b"bbbb."
+
+
+async def test_neighbours_that_have_left_work_are_orphaned(site: Site, other: Takeover) -> None:
+    """A stopped one without work is none; a silent one counts as dead after three minutes."""
+    (idle,) = await other.neighbours()
+    put_claim(site, "claim~a.md")
+    (stopped,) = await other.neighbours()
+    await Presence(site.root, INSTANCE).beat()
+    (alive,) = await other.neighbours()
+    heartbeat = own_folder(site, INSTANCE) / ".heartbeat"
+    touched = heartbeat.stat().st_mtime - 200
+    os.utime(heartbeat, (touched, touched))
+    (silent,) = await other.neighbours()
+
+    assert [one.is_orphaned for one in (idle, stopped, alive, silent)] == [False, True, False, True]
+    assert (stopped.silent_seconds, alive.is_alive) == (None, True)
+    assert silent.silent_seconds is not None
+    assert 195 < silent.silent_seconds < 260
+
+
+async def test_an_instance_that_never_started_here_sees_everybody(site: Site) -> None:
+    found = await site.root.run(lambda root: neighbours(root, None))
+
+    assert [one.instance for one in found] == [INSTANCE]
+
+
+@pytest.mark.parametrize(
+    ("present", "found"),
+    [
+        ({"a.md": b"hello"}, "a.md"),
+        ({"a.md": b"other", "a__2.md": b"hello"}, "a__2.md"),
+        ({"a__3.md": b"hello"}, "a__3.md"),
+        ({"a.md": b"other"}, None),
+        ({"b.md": b"hello"}, None),
+        ({}, None),
+    ],
+)
+async def test_an_original_is_found_by_name_and_content(
+    site: Site, other: Takeover, present: dict[str, bytes], found: str | None
+) -> None:
+    for name, content in present.items():
+        (site.path / "done" / name).write_bytes(content)
+    os.mkfifo(site.path / "done" / "a__4.md")
+
+    originals = await other.find_originals([Sought(id=7, lane=INBOX_LANE, name="a.md", sha256=DIGEST)])
+
+    assert originals == ({} if found is None else {7: found})
