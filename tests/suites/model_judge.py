@@ -1,0 +1,123 @@
+"""Judges by the folders and the workspace's ledger, once every fault is cured and nothing is open any more."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pipeline.fake_api import FakeBatch
+
+from .model_bench import ModelBench
+from .model_ledger import ATTEMPTS_MAX, Asked, failed_tries, fate_in
+from .model_workspace import Fate, tag_of, tags_in
+
+SHORT_READS_MAX = 3
+MARKERS = (".result.json", ".error.json")
+
+
+class Judge:
+    """Looks at everything that is left."""
+
+    def __init__(self, bench: ModelBench) -> None:
+        self._bench = bench
+        self._workspace = bench.workspace
+        self._batches = {batch.id: batch for batch in self._workspace.ours}
+        self._asked = {asked.tag: asked for drop in bench.ledger.drops for asked in drop.asked}
+        self._counts: Counter[int] = Counter()
+        self._failed: Counter[int] = Counter()
+
+    def judge(self) -> None:
+        """Raise AssertionError for what is not as it was promised."""
+        taken = self._judge_originals()
+        for marker in self._markers():
+            self._judge_document(marker)
+        for tag, is_taken in taken.items():
+            count, lives = self._counts[tag], self._bench.ledger.lives[tag]
+            assert int(is_taken) <= count <= lives * is_taken, f"[q{tag}] has {count} documents for {lives} lives"
+        for tag, count in self._failed.items():
+            tries = failed_tries(self._workspace, tag)
+            assert tries >= ATTEMPTS_MAX * count, f"[q{tag}] was given up after {tries} tries"
+        parts = list((self._bench.root / "outbox").rglob(".bb-*"))
+        assert not parts, f"parts were left behind: {parts}"
+
+    def _judge_originals(self) -> Mapping[int, bool]:
+        """Check that every dropped file found its place; return of which requests there must be documents."""
+        done, rejected = self._contents("done"), self._contents("rejected")
+        taken: dict[int, bool] = {}
+        dropped = Counter(drop.key for drop in self._bench.ledger.drops)
+        for drop in self._bench.ledger.drops:
+            found = done[drop.key] + rejected[drop.key]
+            assert found == dropped[drop.key], f"{drop.path} was dropped {dropped[drop.key]} times and is there {found}"
+            may_be_rejected = not drop.asked or any(asked.is_explicit for asked in drop.asked)
+            assert may_be_rejected or not rejected[drop.key], f"{drop.path} was rejected"
+            assert drop.asked or not done[drop.key], f"{drop.path} was not rejected"
+            taken |= {asked.tag: done[drop.key] > 0 for asked in drop.asked}
+        return taken
+
+    def _contents(self, top: str) -> Counter[tuple[str | None, bytes]]:
+        folder = self._bench.root / top
+        found: Counter[tuple[str | None, bytes]] = Counter()
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.name.endswith(".error.txt"):
+                lane = None if path.parent == folder else path.parent.name
+                found[lane, path.read_bytes()] += 1
+                told = path.with_name(f"{path.name}.error.txt").exists()
+                assert top == "done" or told, f"{path.name} was rejected without a word"
+        return found
+
+    def _markers(self) -> Iterator[Path]:
+        for path in sorted((self._bench.root / "outbox").rglob("*.json")):
+            if path.name.endswith(MARKERS):
+                yield path
+
+    def _judge_document(self, path: Path) -> None:
+        document = json.loads(path.read_bytes())
+        wire_ids, batch_ids = document["wire_ids"], document["batch_ids"]
+        is_error = document["status"] == "error"
+        if wire_ids:
+            assert batch_ids[-1] in self._batches, f"{path.name} is from {batch_ids[-1]}, which is not ours"
+            batch = self._batches[batch_ids[-1]]
+            params = batch.requests[wire_ids[-1]]
+            tag = tag_of(params)
+            if is_error:
+                self._judge_error(document, tag, batch)
+            else:
+                self._judge_answer(path, document, params, batch)
+        else:
+            (tag,) = tags_in(document["error"]["text"])
+            assert document["error"]["type"] == "refused", f"{path.name} ended without being sent"
+            assert tag in self._workspace.refused, f"{path.name} was not refused"
+        self._counts[tag] += 1
+        asked: Asked = self._asked[tag]
+        assert asked.fits(document["custom_id"]), f"{path.name} is about [q{tag}], which is {asked.custom_id}"
+
+    def _judge_answer(self, path: Path, document: Mapping[str, object], params: bytes, batch: FakeBatch) -> None:
+        fate = fate_in(self._workspace, batch, tag_of(params))
+        is_whole = document["status"] == "answered"
+        assert fate is (Fate.ANSWER if is_whole else Fate.SHORT), f"{path.name} is {document['status']}, and was {fate}"
+        stem = path.name.removesuffix(".result.json")
+        answer = path.with_name(f"{stem}.md" if is_whole else f"{stem}.incomplete.md").read_text()
+        expected = f"answer to {hashlib.sha256(params).hexdigest()}"
+        assert answer.strip() == expected, f"{path.name} has somebody else's answer: {answer!r}"
+
+    def _judge_error(self, document: Mapping[str, dict[str, str]], tag: int, batch: FakeBatch) -> None:
+        error_type = document["error"]["type"]
+        fate = fate_in(self._workspace, batch, tag)
+        match error_type:
+            case "overloaded_error" | "expired":
+                self._failed[tag] += 1
+                is_true = fate in {Fate.TRANSIENT, Fate.EXPIRED}
+            case "invalid_request_error":
+                is_true = fate is Fate.INVALID
+            case "canceled_elsewhere":
+                is_true = fate is Fate.CANCELED
+            case "result_missing":
+                is_true = fate is Fate.MISSING or self._workspace.short_reads[batch.id] >= SHORT_READS_MAX
+            case "results_gone":
+                is_true = self._workspace.is_archived(batch)
+            case "refused":
+                is_true = tag in self._workspace.refused
+            case _:
+                is_true = False
+        assert is_true, f"[q{tag}] ended as {error_type}, and was {fate} in {batch.id}"
