@@ -20,7 +20,7 @@ import anyio.to_thread
 from batchbox.api import ApiTrouble, BatchesApi, BatchInfo, TroubleKind
 from batchbox.model import BatchState, Nonce, Now
 from batchbox.pricing import Catalogue
-from batchbox.results import LineSplitter, ResultLine, decode
+from batchbox.results import LineSplitter, decode
 from batchbox.store.charges import charge_for
 from batchbox.store.columns import from_nanodollars
 from batchbox.store.dispatch import Doubt
@@ -121,7 +121,7 @@ class Twins:
             charge_for(
                 line,
                 request_id=members[line.number][0],
-                model=_model_of(line, members[line.number][1]),
+                model=line.model or members[line.number][1],
                 sent_at=twin.sent_at,
                 catalogue=self._catalogue,
             )
@@ -130,7 +130,3 @@ class Twins:
         ]
         await self._store.charge(charges)
         return sum(charge.cost_nanousd or 0 for charge in charges)
-
-
-def _model_of(line: ResultLine, asked_for: str) -> str:
-    return line.model or asked_for

@@ -25,7 +25,7 @@ from batchbox.report import Notifier
 from batchbox.service.driving import Patient, Stage, drive
 from batchbox.service.ground import Ground, hash_key, open_ground
 from batchbox.service.signs import Bell, Bells, Pulse, read_clocks
-from batchbox.service.wiring import wire
+from batchbox.service.wiring import Stages, wire
 from batchbox.store import Store
 from batchbox.store.overview import Tally
 from batchbox.watch import ring_on_changes
@@ -110,13 +110,7 @@ async def _serve(
         keep_going=_progress(delivery_pulse, stop),
         clock=read_clocks,
     )
-    driven: Sequence[_Driven] = [
-        (_patient("intake", stages.intake), bells.intake, Pulse(read_clocks)),
-        (_patient("dispatch", stages.dispatch), bells.dispatch, Pulse(read_clocks)),
-        (_patient("polling", stages.polling), bells.polling, Pulse(read_clocks)),
-        (_patient("delivery", stages.delivery), bells.delivery, delivery_pulse),
-        (_patient("orders", stages.orders), bells.orders, Pulse(read_clocks)),
-    ]
+    driven = _driven(stages, bells, delivery_pulse)
     gc.collect()
     gc.freeze()  # what was imported lives as long as the process: collecting it again and again stops the loop
     log.info("started", extra={"instance": ground.instance, "root": str(ground.root.path)})
@@ -140,6 +134,16 @@ async def _serve(
         helpers.cancel_scope.cancel()
     await _leave(ground.presence)
     log.info("stopped")
+
+
+def _driven(stages: Stages, bells: Bells, delivery_pulse: Pulse) -> Sequence[_Driven]:
+    return [
+        (_patient("intake", stages.intake), bells.intake, Pulse(read_clocks)),
+        (_patient("dispatch", stages.dispatch), bells.dispatch, Pulse(read_clocks)),
+        (_patient("polling", stages.polling), bells.polling, Pulse(read_clocks)),
+        (_patient("delivery", stages.delivery), bells.delivery, delivery_pulse),
+        (_patient("orders", stages.orders), bells.orders, Pulse(read_clocks)),
+    ]
 
 
 def _patient(name: str, stage: Stage) -> Patient:

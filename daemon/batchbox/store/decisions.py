@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from batchbox.lifecycle import BatchEvent, RequestEvent
+from batchbox.lifecycle import BatchEvent
 from batchbox.model import ApiBatchId, BatchState, ErrorType, Lane, LostReason, Nonce
-from batchbox.store.columns import from_ms, optional_moment, to_ms
+from batchbox.store.columns import from_ms, optional_moment
+from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Transaction
 from batchbox.store.recovery import requeue
-from batchbox.store.transitions import move_batch, move_requests
+from batchbox.store.transitions import move_batch
 
 _LEFT = (
     "(SELECT count(*) FROM members AS m JOIN requests AS r ON r.id = m.request_id "
@@ -168,7 +169,7 @@ class DecisionStore:
             with_content = [request_id for request_id, size_bytes in rows if size_bytes]
             without = [request_id for request_id, size_bytes in rows if not size_bytes]
             await requeue(transaction, with_content, now=now)
-            await _condemn(transaction, without, _NO_CONTENT, now=now)
+            await condemn(transaction, without, ErrorType.RESULTS_GONE, text=_NO_CONTENT, now=now)
         return len(with_content)
 
     async def give_up(self, batch_id: int, text: str, *, now: datetime) -> None:
@@ -176,7 +177,8 @@ class DecisionStore:
         async with self._database.transaction() as transaction:
             if await _close_lost(transaction, batch_id) or await _release(transaction, batch_id):
                 rows = await transaction.all(_LEFT_IN, (batch_id,))
-                await _condemn(transaction, [request_id for request_id, _ in rows], text, now=now)
+                left = [request_id for request_id, _ in rows]
+                await condemn(transaction, left, ErrorType.RESULTS_GONE, text=text, now=now)
 
 
 def doubts_about(doubts: Sequence[OpenDoubt], api_id: ApiBatchId) -> list[OpenDoubt]:
@@ -204,11 +206,3 @@ async def _release(transaction: Transaction, batch_id: int) -> bool:
 async def _close_lost(transaction: Transaction, batch_id: int) -> bool:
     row = await transaction.one("SELECT 1 FROM batches WHERE id = ? AND state = 'lost'", (batch_id,))
     return row is not None and await move_batch(transaction, batch_id, BatchEvent.CLOSE)
-
-
-async def _condemn(transaction: Transaction, request_ids: Sequence[int], text: str, *, now: datetime) -> None:
-    await transaction.run(
-        "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? WHERE id IN (SELECT value FROM json_each(?))",
-        (ErrorType.RESULTS_GONE, text, to_ms(now), json.dumps(request_ids)),
-    )
-    await move_requests(transaction, request_ids, RequestEvent.CONDEMN)

@@ -21,6 +21,7 @@ from batchbox.store.columns import (
     optional_moment,
     to_ms,
 )
+from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.holds import HoldName
 from batchbox.store.originals import move_away, take_targets
@@ -217,12 +218,7 @@ class DeliveryStore:
                 (batch_id,),
             )
             request_ids = [request_id for (request_id,) in rows]
-            await transaction.run(
-                "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? "
-                "WHERE id IN (SELECT value FROM json_each(?))",
-                (error_type, error_text, to_ms(now), json.dumps(request_ids)),
-            )
-            await move_requests(transaction, request_ids, RequestEvent.CONDEMN)
+            await condemn(transaction, request_ids, error_type, text=error_text, now=now)
 
     async def close(self, batch_id: int) -> bool:
         """Record that nobody waits for the batch any more; return whether it released what waited for credit.

@@ -3,17 +3,16 @@
 A refused batch keeps its members until that is decided, because it depends on how its other half fares.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from batchbox.lifecycle import BatchEvent, RequestEvent
+from batchbox.lifecycle import BatchEvent
 from batchbox.model import BatchState, ErrorType, Lane
-from batchbox.store.columns import to_ms
+from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Transaction
 from batchbox.store.dispatch import insert_batch
-from batchbox.store.transitions import move_batch, move_requests
+from batchbox.store.transitions import move_batch
 
 _RELATIVES = (
     "SELECT b.id, b.request_count, b.betas, b.refusal, b.is_too_large, "
@@ -119,12 +118,7 @@ class RegroupingStore:
         """End the members as errors: the API will not take them."""
         async with self._database.transaction() as transaction:
             _, _, request_ids = await _leave(transaction, batch_id)
-            await transaction.run(
-                "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? "
-                "WHERE id IN (SELECT value FROM json_each(?))",
-                (ErrorType.REFUSED, error_text, to_ms(now), json.dumps(request_ids)),
-            )
-            await move_requests(transaction, request_ids, RequestEvent.CONDEMN)
+            await condemn(transaction, request_ids, ErrorType.REFUSED, text=error_text, now=now)
 
 
 async def _leave(transaction: Transaction, batch_id: int) -> tuple[Lane, str, list[int]]:
