@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from .bench import Bench
+from .lines import send
 
 ONE = {"messages": [{"role": "user", "content": "one"}]}
 TWO = {"messages": [{"role": "user", "content": "two"}]}
@@ -285,3 +286,20 @@ async def test_odd_names_come_through(bench: Bench) -> None:
     assert sum(name.endswith(".result.json") for name in bench.outbox()) == len(names)
     assert "id-con.md" in bench.outbox()
     assert {path.name for path in (bench.root / "done").iterdir()} >= {"a b.md", "line\nbreak.md", "-rf.md"}
+
+
+async def test_the_same_file_is_bought_once_even_if_its_id_had_to_be_numbered(bench: Bench) -> None:
+    """`a.md` got `a-2`, because another `a.md` was open; that one has ended when the file is dropped again."""
+    bench.drop("a.md", "first")
+    await send(bench)
+    bench.drop("a.md", "second")
+    await send(bench, batch_count=2)
+    bench.api.end(bench.api.batches[0])
+    while "a.result.json" not in bench.outbox():
+        await bench.step_all()
+        bench.advance(0.5)
+
+    bench.drop("a.md", "second")
+    await bench.settle()
+
+    assert len(bench.api.bought) == 2

@@ -120,6 +120,32 @@ async def test_a_double_drop_of_a_numbered_one_is_recognised_too(store: Store, d
     assert list(await ids(database)) == ["a", "a-2"]
 
 
+async def test_a_numbered_one_is_recognised_when_its_own_id_is_free_again(store: Store, database: Database) -> None:
+    for params in (b"1", b"2"):
+        await record(store, request("a", params=params))
+    async with database.transaction() as transaction:
+        await transaction.run("UPDATE requests SET state = 'answered' WHERE custom_id = 'a'")
+
+    await record(store, request("a", params=b"2"))
+    await record(store, request("a", params=b"2", explicit=True))
+
+    assert await database.all("SELECT custom_id, state FROM requests ORDER BY id") == [
+        ("a", "answered"),
+        ("a-2", "waiting"),
+        ("a", "waiting"),  # whoever gives an id wants that one
+    ]
+
+
+async def test_a_files_own_id_is_not_taken_for_a_number_of_anothers(store: Store, database: Database) -> None:
+    """Whoever dropped `a.md` looks for an answer of that name, not for that of `a-2.md`."""
+    await record(store, request("a-2", params=b"same"))
+    await record(store, request("a", params=b"other"))
+
+    await record(store, request("a", params=b"same"))
+
+    assert list(await ids(database)) == ["a-2", "a", "a-3"]
+
+
 async def test_a_number_that_was_given_as_an_id_is_passed_over(store: Store, database: Database) -> None:
     await record(store, request("a"))
     await record(store, request("a-2", explicit=True))

@@ -126,10 +126,8 @@ class Machine(RuleBasedStateMachine):
         self._drop(Drop(name=which[0], lane=lane, content=which[1]))
 
     def drop_again(self, index: int) -> None:
-        """Drop an earlier file once more. A name that others had too may give it another id by now."""
-        drops = self._bench.ledger.drops
-        shared = {drop.path for drop in drops if any(o.path == drop.path and o.content != drop.content for o in drops)}
-        if drop := _pick([drop for drop in drops if drop.path not in shared], index):
+        """Drop an earlier file once more."""
+        if drop := _pick(self._bench.ledger.drops, index):
             self._drop(drop)
 
     def drop_other(self, index: int) -> None:

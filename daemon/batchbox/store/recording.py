@@ -19,14 +19,23 @@ SUFFIXES_MAX = 10_000
 """How many open requests may share one derived id before a further one is refused."""
 IS_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
 
+_FOUND = (
+    "r.id, r.lane, r.custom_id, r.numbered_from, r.digest, "
+    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2)"
+)
 _IN_RANGE = (
-    "SELECT r.id, r.lane, r.custom_id, r.digest, "  # noqa: S608 - our own constant
-    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2) "
+    f"SELECT {_FOUND} "  # noqa: S608 - our own constants
     "FROM json_each(?1) AS wanted CROSS JOIN requests AS r ON r.lane = wanted.value ->> 0 "
     "AND r.custom_id BETWEEN wanted.value ->> 1 AND wanted.value ->> 2 "
     f"AND length(r.custom_id) <= wanted.value ->> 3 AND r.{IS_OPEN}"
 )
 """Spelled as in the index requests_open, which is used for nothing else."""
+_NUMBERED = (
+    f"SELECT {_FOUND} "  # noqa: S608 - our own constants
+    "FROM json_each(?1) AS wanted CROSS JOIN requests AS r "
+    f"ON r.lane = wanted.value ->> 0 AND r.numbered_from = wanted.value ->> 1 AND r.{IS_OPEN}"
+)
+"""By the index requests_numbered, which is almost always empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,7 @@ class _Open:
     """An open request, as a new one of its id meets it."""
 
     id: int
+    custom_id: CustomId
     digest: bytes
     is_attached: bool
     """The long file that is being read has asked for it in an earlier part."""
@@ -104,7 +114,8 @@ class RowWriter:
         self._now_ms = to_ms(now)
         self._source_id = source_id  # of the long file whose next part this is
         self._open: dict[tuple[Lane, CustomId], _Open] = {}
-        self._numbered: set[tuple[Lane, CustomId]] = set()  # ids of which every number that is open was looked up
+        self._numbered: dict[tuple[Lane, CustomId, bytes], _Open] = {}  # by the id that was taken, and by content
+        self._known: set[tuple[Lane, CustomId]] = set()  # ids of which every number that is open was looked up
         self._next_ids: dict[str, int] = {}
         self._sources: list[Parameters] = []
         self._requests: list[Parameters] = []
@@ -112,23 +123,35 @@ class RowWriter:
         self._pieces: list[Parameters] = []
 
     async def look_up(self, wanted: Sequence[tuple[Lane, NewRequest]]) -> None:
-        """Learn which of the ids are open and, where a derived one is, which of its numbers are."""
+        """Learn which of the ids are open and, where a derived one is, which of its numbers are.
+
+        What a derived id was numbered to is looked for even if the id itself is free again.
+        """
         await self._look_up_ranges(
             [(lane, request.custom_id, request.custom_id, CUSTOM_ID_CHARACTERS_MAX) for lane, request in wanted]
         )
         derived = {(lane, request.custom_id) for lane, request in wanted if not request.explicit}
         await self._look_up_numbers(derived & self._open.keys())
+        await self._learn(_NUMBERED, list(derived))
 
     async def _look_up_numbers(self, ids: AbstractSet[tuple[Lane, CustomId]]) -> None:
-        unknown = ids - self._numbered
+        unknown = ids - self._known
         if unknown:
             await self._look_up_ranges([(lane, *_numbers_of(custom_id)) for lane, custom_id in unknown])
-            self._numbered |= unknown
+            self._known |= unknown
 
     async def _look_up_ranges(self, ranges: Sequence[tuple[Lane, str, str, int]]) -> None:
-        rows = await self._transaction.all(_IN_RANGE, (json.dumps(ranges), self._source_id))
-        for id_, lane, custom_id, digest, is_attached in rows:
-            self._open[lane, custom_id] = _Open(id_, digest, bool(is_attached))
+        await self._learn(_IN_RANGE, ranges)
+
+    async def _learn(self, sql: str, wanted: Sequence[tuple[Lane, *tuple[str | int, ...]]]) -> None:
+        rows = await self._transaction.all(sql, (json.dumps(wanted), self._source_id))
+        for id_, lane, custom_id, numbered_from, digest, is_attached in rows:
+            self._add_open(lane, _Open(id_, custom_id, digest, bool(is_attached)), numbered_from)
+
+    def _add_open(self, lane: Lane, one: _Open, numbered_from: CustomId | None) -> None:
+        self._open[lane, one.custom_id] = one
+        if numbered_from is not None:
+            self._numbered[lane, numbered_from, one.digest] = one
 
     async def add_file(self, source: NewSource, requests: Sequence[NewRequest] | Rejection) -> Rejection | None:
         """Add a file with its requests, or with the rejection that it came with or that its ids bring."""
@@ -172,8 +195,9 @@ class RowWriter:
             self._sources,
         )
         await self._transaction.run_many(
-            "INSERT INTO requests (id, state, lane, custom_id, digest, betas, model, max_tokens, extension, "
-            "max_attempts, size_bytes, accepted_at, waiting_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO requests (id, state, lane, custom_id, numbered_from, digest, betas, model, max_tokens, "
+            "extension, max_attempts, size_bytes, accepted_at, waiting_since) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._requests,
         )
         await self._transaction.run_many(
@@ -192,20 +216,26 @@ class RowWriter:
 
     async def _resolve_one(self, lane: Lane, request: NewRequest, here: set[CustomId]) -> _Resolved:
         digest = _digest(request)
+        same_id = self._open.get((lane, request.custom_id))
+        numbered_one = None if request.explicit else self._numbered.get((lane, request.custom_id, digest))
+        for same in (same_id, numbered_one):
+            if same is not None and same.digest == digest and not self._is_in_file(same, here):
+                return _Resolved(request, same.custom_id, digest, attach_to=same.id)
         custom_id = request.custom_id
         for suffix in range(2, SUFFIXES_MAX):
             existing = self._open.get((lane, custom_id))
-            in_file = custom_id in here or (existing is not None and existing.is_attached)
-            if existing is None and not in_file:
+            if existing is None and custom_id not in here:
                 return _Resolved(request, custom_id, digest, attach_to=None)
-            if existing is not None and not in_file and existing.digest == digest:
-                return _Resolved(request, custom_id, digest, attach_to=existing.id)
             if request.explicit:
-                raise DuplicateIdError(request, in_file=in_file)
+                raise DuplicateIdError(request, in_file=existing is None or self._is_in_file(existing, here))
             if custom_id == request.custom_id:
                 await self._look_up_numbers({(lane, custom_id)})
             custom_id = numbered(request.custom_id, suffix)
         raise DuplicateIdError(request, in_file=False)
+
+    @staticmethod
+    def _is_in_file(one: _Open, here: set[CustomId]) -> bool:
+        return one.is_attached or one.custom_id in here
 
     async def _add_resolved(
         self, source_id: int, lane: Lane, resolved: Sequence[_Resolved], *, state: RequestState
@@ -219,15 +249,16 @@ class RowWriter:
     async def _add_request(self, lane: Lane, one: _Resolved, *, state: RequestState) -> int:
         id_ = await self._new_id("requests")
         new = one.request
+        numbered_from = new.custom_id if one.custom_id != new.custom_id else None
         self._requests.append(
             (
-                id_, state, lane, one.custom_id, one.digest, new.betas, new.model, new.max_tokens,
+                id_, state, lane, one.custom_id, numbered_from, one.digest, new.betas, new.model, new.max_tokens,
                 new.extension, new.max_attempts, len(new.params), self._now_ms, self._now_ms,
             )
         )  # fmt: skip
         for piece, start in enumerate(range(0, len(new.params), PIECE_BYTES)):
             self._pieces.append((id_ * PIECES_MAX + piece, new.params[start : start + PIECE_BYTES]))
-        self._open[lane, one.custom_id] = _Open(id_, one.digest, is_attached=False)
+        self._add_open(lane, _Open(id_, one.custom_id, one.digest, is_attached=False), numbered_from)
         return id_
 
     async def _new_id(self, table: Literal["sources", "requests"]) -> int:

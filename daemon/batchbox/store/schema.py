@@ -39,6 +39,7 @@ CREATE TABLE requests (
     state        TEXT    NOT NULL,
     lane         TEXT    NOT NULL,
     custom_id    TEXT    NOT NULL,
+    numbered_from TEXT,                      -- the derived id that was taken, so that this one got a number
     digest       BLOB    NOT NULL,           -- SHA-256 of betas and params: equal means a double drop
     betas        TEXT    NOT NULL,           -- the header's value, sorted
     model        TEXT    NOT NULL,
@@ -58,6 +59,8 @@ CREATE TABLE requests (
 ) STRICT;
 CREATE UNIQUE INDEX requests_open ON requests (lane, custom_id)
     WHERE state IN ('incoming', 'waiting', 'batched', 'failing');
+CREATE INDEX requests_numbered ON requests (lane, numbered_from)
+    WHERE numbered_from IS NOT NULL AND state IN ('incoming', 'waiting', 'batched', 'failing');
 CREATE INDEX requests_waiting ON requests (lane, betas, id, size_bytes, waiting_since) WHERE state = 'waiting';
 CREATE INDEX requests_failing ON requests (id) WHERE state = 'failing';
 CREATE INDEX requests_ended ON requests (ended_at) WHERE ended_at IS NOT NULL;
