@@ -41,8 +41,8 @@ MUTATIONS = (
     Mutation(
         name="double drop bought",
         file="store/recording.py",
-        before="if existing is not None and not in_file and existing.digest == digest:",
-        after="if existing is not None and in_file:",
+        before="if same is not None and same.digest == digest and not self._is_in_file(same, here):",
+        after="if same is not None and self._is_in_file(same, here):",
     ),
     Mutation(
         name="requeue loses a request",
