@@ -48,7 +48,7 @@ LAYERS = (
         siblings=True,
         pure=True,
     ),
-    Layer(name="adapters", units={"store", "folders", "anthropic_api", "watch", "lanes", "report"}),
+    Layer(name="adapters", units={"store", "folders", "anthropic_api", "watch", "lanes", "report", "alone"}),
     Layer(name="stages", units={"account", "intake", "dispatch", "polling", "delivery"}),
     Layer(name="service", units={"service"}),
     Layer(name="simulator", units={"simulator"}),

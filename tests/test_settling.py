@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,13 +105,41 @@ def test_a_file_that_is_waited_for_longer_is_looked_at_every_quiet() -> None:
 
 
 @given(waited=st.floats(min_value=0, max_value=10 * QUIET), readiness=st.sampled_from(Readiness))
-def test_the_next_look_is_always_later_than_the_last_one_and_never_later_than_quiet(
+def test_the_next_look_is_always_later_than_the_last_one_and_never_much_later_than_quiet(
     waited: float, readiness: Readiness
 ) -> None:
-    """A file that is due and cannot be taken just now must not be looked at without a pause."""
+    """A file that is due and cannot be taken just now must not be looked at without a pause, nor be forgotten."""
     seen = sight(sight(None, sample(), readiness=readiness, now=0.0), sample(), readiness=readiness, now=waited)
 
-    assert seen.looked_at < next_at(seen) <= seen.looked_at + QUIET
+    assert seen.looked_at < next_at(seen) <= seen.looked_at + max(QUIET, waited)
+
+
+def looks_at(first: float) -> list[float]:
+    """Return when a file is looked at that cannot be finished and is first seen at the moment."""
+    seen = unfinished(look(None, 0, first))
+    moments = []
+    while seen.looked_at < due_at(seen):
+        moments.append(next_at(seen))
+        seen = look(seen, 0, moments[-1])
+    return moments
+
+
+def test_a_file_that_does_not_change_is_looked_at_in_less_and_less_of_a_hurry() -> None:
+    """Every two seconds for ten minutes would be too often for ten thousand files."""
+    moments = looks_at(100.0)
+    rests = [later - earlier for earlier, later in pairwise(moments)]
+
+    assert len(moments) < 50
+    assert rests[:2] == [QUIET, QUIET]
+    assert max(rests) <= 60.0
+    assert moments[-1] == 700.0
+
+
+def test_files_that_are_waited_for_are_looked_at_at_the_same_moments() -> None:
+    """However they came in: each look is a scan, and one serves them all."""
+    moments = {moment for number in range(1000) for moment in looks_at(100 + number / 50) if 200 < moment < 700}
+
+    assert len(moments) < 60
 
 
 GAPS = st.lists(st.floats(min_value=0.01, max_value=QUIET * 0.99), min_size=2, max_size=30)

@@ -5,7 +5,7 @@ crash, writes the same bytes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -111,7 +111,15 @@ class ManifestEntry:
     sha256: str | None
 
 
-D = TypeVar("D", ManifestHead, ManifestEntry)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemNote:
+    """Who has taken a stem."""
+
+    instance: Instance
+    wire_ids: Sequence[str]
+
+
+D = TypeVar("D", ManifestHead, ManifestEntry, StemNote)
 
 
 def result_json(facts: Facts, answer: Answer) -> list[bytes]:
@@ -125,19 +133,29 @@ def result_json(facts: Facts, answer: Answer) -> list[bytes]:
         usage=answer.usage,
         cost_usd=answer.cost_usd,
     )
-    return [_indented(head)[: -len(b"\n}")], b',\n  "message": ', answer.message or b"null", b"\n}\n"]
+    return _with_message(head, answer.message)
 
 
-def error_json(facts: Facts, failure: Failure) -> list[bytes]:
-    """Return an `.error.json`."""
-    cost_usd = Decimal(0) if failure.billed is False else None
-    head = _head(facts, status="error", reason=None, stop_reason=None, usage=None, cost_usd=cost_usd)
+def error_json(facts: Facts, failure: Failure, *, unwanted: Answer | None = None) -> list[bytes]:
+    """Return an `.error.json` in pieces; with the answer that came, and was paid for, though nobody wanted it."""
     tail = {
         "error": {"type": failure.type, "text": failure.text},
         "billed": failure.billed,
         "what_to_do": failure.what_to_do,
     }
-    return [_indented(head | tail), b"\n"]
+    if unwanted is None:
+        cost_usd = Decimal(0) if failure.billed is False else None
+        head = _head(facts, status="error", reason=None, stop_reason=None, usage=None, cost_usd=cost_usd)
+        return [_indented(head | tail), b"\n"]
+    head = _head(
+        facts,
+        status="error",
+        reason=unwanted.reason,
+        stop_reason=unwanted.stop_reason,
+        usage=unwanted.usage,
+        cost_usd=unwanted.cost_usd,
+    )
+    return _with_message(head | tail, unwanted.message)
 
 
 def custom_id_in(head: bytes) -> str | None:
@@ -153,6 +171,16 @@ def wire_ids_in(head: bytes) -> Sequence[str]:
         return [] if found is None else msgspec.json.decode(found.group(1), type=list[str])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
+
+
+def stem_note(instance: Instance, wire_ids: Collection[str]) -> bytes:
+    """Return the note that a stem is taken by; `wire_ids_in` finds the wire ids in it, as in any document."""
+    return _indented({"instance": instance, "wire_ids": list(wire_ids)}) + b"\n"
+
+
+def read_stem_note(content: bytes) -> StemNote:
+    """Understand the note that a stem is taken by. Raises ValueError, also for one that breaks off."""
+    return _decoded(content, StemNote)
 
 
 def explanation(said: Explanation) -> bytes:
@@ -268,6 +296,10 @@ def _head(
         "ended_at": facts.ended_at,
         **recovered,
     }
+
+
+def _with_message(document: Mapping[str, object], message: bytes) -> list[bytes]:
+    return [_indented(document)[: -len(b"\n}")], b',\n  "message": ', message or b"null", b"\n}\n"]
 
 
 def _indented(document: Mapping[str, object]) -> bytes:

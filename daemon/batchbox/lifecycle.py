@@ -13,10 +13,13 @@ the state already changed and does nothing. An event that a state does not know 
 
     request:   INCOMING ─admit▶ WAITING ─seal▶ BATCHED ─answer | cut_short | fail▶ ANSWERED | INCOMPLETE | FAILED
                                    ▲             │  │                                                ▲
-                                   └── requeue ──┘  └─ condemn ▶ FAILING ───────── publish ──────────┘
+                  ▲                └── requeue ──┘  └─ condemn ▶ FAILING ───────── publish ──────────┘
+                  └───── recall ───┴─────────────┘
 
     source:    READING ─record▶ OPEN ─settle▶ SETTLED ─archive▶ DONE
-                  └─ reject ▶ REJECTING ─put_aside▶ REJECTED
+                 │ ▲            │
+                 │ └── recall ──┘
+                 └─ reject ▶ REJECTING ─put_aside▶ REJECTED
 """
 
 from collections.abc import Mapping
@@ -49,6 +52,8 @@ class RequestEvent(StrEnum):
     ADMIT = "admit"
     SEAL = "seal"
     REQUEUE = "requeue"
+    RECALL = "recall"
+    """Its file has changed, and nothing of it was sent."""
     ANSWER = "answer"
     CUT_SHORT = "cut_short"
     FAIL = "fail"
@@ -62,6 +67,8 @@ class SourceEvent(StrEnum):
     """What can happen to a claimed file."""
 
     RECORD = "record"
+    RECALL = "recall"
+    """It has changed since it was read: it is read again when it is still."""
     REJECT = "reject"
     SETTLE = "settle"
     ARCHIVE = "archive"
@@ -87,15 +94,19 @@ REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = 
     (RequestState.INCOMING, RequestEvent.ADMIT): RequestState.WAITING,
     (RequestState.WAITING, RequestEvent.SEAL): RequestState.BATCHED,
     (RequestState.BATCHED, RequestEvent.REQUEUE): RequestState.WAITING,
+    (RequestState.WAITING, RequestEvent.RECALL): RequestState.INCOMING,
+    (RequestState.BATCHED, RequestEvent.RECALL): RequestState.INCOMING,
     (RequestState.BATCHED, RequestEvent.ANSWER): RequestState.ANSWERED,
     (RequestState.BATCHED, RequestEvent.CUT_SHORT): RequestState.INCOMPLETE,
     (RequestState.BATCHED, RequestEvent.FAIL): RequestState.FAILED,
+    (RequestState.WAITING, RequestEvent.CONDEMN): RequestState.FAILING,
     (RequestState.BATCHED, RequestEvent.CONDEMN): RequestState.FAILING,
     (RequestState.FAILING, RequestEvent.PUBLISH): RequestState.FAILED,
 }
 
 SOURCE_TRANSITIONS: Mapping[tuple[SourceState, SourceEvent], SourceState] = {
     (SourceState.READING, SourceEvent.RECORD): SourceState.OPEN,
+    (SourceState.OPEN, SourceEvent.RECALL): SourceState.READING,
     (SourceState.READING, SourceEvent.REJECT): SourceState.REJECTING,
     (SourceState.OPEN, SourceEvent.SETTLE): SourceState.SETTLED,
     (SourceState.SETTLED, SourceEvent.ARCHIVE): SourceState.DONE,

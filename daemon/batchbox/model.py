@@ -119,16 +119,20 @@ class RejectReason(StrEnum):
     UNKNOWN_TYPE = "unknown_type"
     EMPTY = "empty"
     INCOMPLETE = "incomplete"
+    UNSTABLE = "unstable"
     TOO_LARGE = "too_large"
     BAD_ENCODING = "bad_encoding"
     BAD_JSON = "bad_json"
     BAD_HEADER = "bad_header"
+    BAD_DOCUMENT = "bad_document"
     TOO_DEEP = "too_deep"
     BAD_ID = "bad_id"
     DUPLICATE_ID = "duplicate_id"
     NO_MESSAGES = "no_messages"
     NOT_ALLOWED = "not_allowed"
     OVER_LIMIT = "over_limit"
+    CANCELED = "canceled"
+    NOTHING_TO_CANCEL = "nothing_to_cancel"
     FORGED = "forged"
 
 
@@ -138,8 +142,12 @@ class ErrorType(StrEnum):
     EXPIRED = "expired"
     RESULT_MISSING = "result_missing"
     RESULTS_GONE = "results_gone"
+    CANCELED = "canceled"
+    """Somebody dropped a file that says so."""
     CANCELED_ELSEWHERE = "canceled_elsewhere"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+    """Its file was deleted from processing/ before it was sent."""
 
 
 class IncompleteReason(StrEnum):

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from slugify import slugify
 
@@ -22,11 +23,20 @@ WIRE_STEM_CHARACTERS_MAX = 44
 NAME_BYTES_MAX = 255
 """The longest name that Linux file systems take."""
 
+CANCEL_SUFFIX = ".cancel"
+"""`<file name>.cancel` or `<custom_id>.cancel` takes back what was dropped under that name."""
+
+MARKER_SUFFIX = ".ready"
+"""`<file name>.ready` says that the file beside it is complete."""
+
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _SPACES_AND_DOTS = re.compile(r"[ .]+")
 _OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9_-]+")
 _WIRE_ID = re.compile(r"[a-zA-Z0-9_-]{1,44}__([a-z2-7]{8})-(0|[1-9][0-9]{0,8})")
 _CLAIM_NAME = re.compile(r"([0-9a-f]{12})-[0-9a-f]{16}~(.+)", re.DOTALL)
+_MARKER_CLAIM = re.compile(r"\.([0-9a-f]{12}-[0-9a-f]{16}~)(.+)", re.DOTALL)
+_LAST_MOMENT_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that a calendar of Python's knows."""
 _HASH_CHARACTERS = 6
 
 _RESERVED_ON_WINDOWS = frozenset(
@@ -125,7 +135,48 @@ def claim_name(original: str, *, dropped_ms: int, random_bytes: bytes) -> str:
 def parse_claim_name(name: str) -> tuple[int, str] | None:
     """Return when the file was dropped, in milliseconds, and its original name; None for a name that is no claim."""
     match = _CLAIM_NAME.fullmatch(name)
-    return (int(match[1], 16), match[2]) if match else None
+    if match is None or (dropped_ms := int(match[1], 16)) > _LAST_MOMENT_MS:
+        return None
+    return dropped_ms, match[2]
+
+
+def visible(name: str) -> str:
+    """Return the name as people see it: the same for every way to spell its characters."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def canceled_by(names: Iterable[str]) -> dict[str, str]:
+    """Return, for every `.cancel` file among the names, the name that it takes back, as people see it."""
+    return _without_suffix(names, CANCEL_SUFFIX)
+
+
+def marked_by(names: Iterable[str]) -> dict[str, str]:
+    """Return, for every marker among the names, the name of the file that it is about, as people see it."""
+    return _without_suffix(names, MARKER_SUFFIX)
+
+
+def marker_claim_name(claim: str, marker: str) -> str:
+    """Return the name of a marker in processing/, from that of its file's claim: hidden, and no claim itself.
+
+    A marker's name is cut if it would not fit otherwise.
+    """
+    beginning = f".{claim.partition('~')[0]}~"
+    return beginning + cut_to_bytes(marker, NAME_BYTES_MAX - len(beginning))
+
+
+def parse_marker_claim(name: str) -> tuple[str, str] | None:
+    """Return how the claim of a marker's file begins, and the marker's own name; None for what is no such name."""
+    match = _MARKER_CLAIM.fullmatch(name)
+    return (match[1], match[2]) if match else None
+
+
+def _without_suffix(names: Iterable[str], suffix: str) -> dict[str, str]:
+    size = len(suffix)
+    return {
+        name: visible(name[:-size])
+        for name in names
+        if name[-size : 1 - size] == "." and name[-size:].lower() == suffix and len(name) > size
+    }
 
 
 def _transliterated(run: re.Match[str]) -> str:
@@ -167,6 +218,7 @@ _IGNORED_STARTS = (
     #       .pureftpd-upload.x (Pure-FTPd), .syncthing.x.tmp, .dropbox.cache, .sync_x.db (Nextcloud), .x.icloud
     "~",  # ~$x.docx, ~WRL0001.tmp (Office), ~syncthing~x.tmp (Syncthing), ~x.idlk (InDesign)
     "_",  # lanes' own files and other things that are kept beside requests
+    ":2e",  # netatalk: .DS_Store and other hidden files of a Mac, as it spells the dot
 )
 
 _IGNORED_NAMES = frozenset(
@@ -174,6 +226,7 @@ _IGNORED_NAMES = frozenset(
         "4913",  # Vim tries whether it may write a folder; taken, it adds 123
         "5036",
         "5159",
+        "5282",
         "thumbs.db",  # Windows Explorer
         "ehthumbs.db",
         "ehthumbs_vista.db",
@@ -188,6 +241,8 @@ _IGNORED_NAMES = frozenset(
         "@eadir",  # Synology
         "#recycle",
         "#snapshot",
+        "@tmp",
+        "@sharebin",
         "@recycle",  # QNAP
         "@recently-snapshot",
     }
@@ -195,6 +250,8 @@ _IGNORED_NAMES = frozenset(
 
 _IGNORED_ENDS = (
     "~",  # Emacs, Vim, Kate, gedit, joe, rsync --backup: the version before
+    ".bak",  # UltraEdit, Notepad++, EmEditor and others: the same
+    ".save",  # nano, when it is killed
     ".tmp",  # Office, LibreOffice, browsers and many others
     ".temp",
     ".swp",  # Vim, where its swap files are not hidden
@@ -211,10 +268,22 @@ _IGNORED_ENDS = (
     ".aria2",  # aria2
     ".gstmp",  # gsutil
     ".!sync",  # Resilio Sync
+    ".fdmdownload",  # Free Download Manager
+    ".!ut",  # µTorrent, qBittorrent and BitComet
+    ".!qb",
+    ".bc!",
+    ".lck",  # Xerox scanners while they scan into a folder, and FrameMaker
+    ".laccdb",  # Access
+    "zone.identifier",  # where a download came from, on shares that cannot keep it beside the file (Windows, WSL)
+    ":encryptable",  # Thumbs.db:encryptable, the same
+    ":afp_afpinfo",  # what a Mac notes of a file, on shares that cannot keep it beside the file
+    ":afp_resource",
     "___jb_tmp___",  # JetBrains editors
     "___jb_old___",
     "___jb_bak___",
 )
+
+_IGNORED_TAILS = frozenset(end[-2:] for end in _IGNORED_ENDS)
 
 _AUTO_SAVE = re.compile(r"#.*#", re.DOTALL)  # Emacs
 
@@ -224,7 +293,10 @@ _CONFLICT_COPY = re.compile(
     r"""
       \.sync-conflict-[0-9]{8}-[0-9]{6}(-[a-z0-9]{7})?(\.|\Z)  # Syncthing
     | \([^()]*conflicted\ copy[^()]*\)                         # Dropbox, Nextcloud, ownCloud, Box
-    | \(case\ conflict(\ [0-9]+)?\)                            # Dropbox, Nextcloud
+    | \((in\ konflikt\ stehende\ kopie|copie\ en\ conflit|copia\ en\ conflicto|copia\ in\ conflitto)[^()]*\)  # Dropbox
+    | \((case|whitespace|selective\ sync|unicode\ encoding)\ conflict(\ [0-9]+)?\)  # Dropbox; Nextcloud the first
+    | \ \[conflicted(\ [0-9]+)?\](\.|\Z)                       # pCloud
+    | _[a-z]{3}-[0-9]{2}-[0-9]{4,6}-[0-9]{4}_(case)?conflict(\.|\Z)  # Synology Drive
     | \(sfconflict\ [^()]*\)                                   # Seafile
     | _conflict-[0-9]{8}-[0-9]{6}(\.|\Z)                       # Nextcloud and ownCloud, earlier versions
     """,
@@ -233,13 +305,17 @@ _CONFLICT_COPY = re.compile(
 
 
 def is_ignored(name: str) -> bool:
-    """Tell whether the name is one of a temporary, lock, conflict or system file: such are never requests."""
+    """Tell whether the name is one of a temporary, lock, conflict or system file: such are never requests.
+
+    Asked of every name in every scan, so what costs more is asked only where something cheap speaks for it.
+    """
     folded = name.lower()
     return (
         folded.startswith(_IGNORED_STARTS)
-        or folded.endswith(_IGNORED_ENDS)
+        or (folded[-2:] in _IGNORED_TAILS and folded.endswith(_IGNORED_ENDS))
+        or folded[-1:] == "~"
         or folded in _IGNORED_NAMES
-        or _AUTO_SAVE.fullmatch(folded) is not None
-        or _SAFE_SAVE.search(folded) is not None
-        or ("conflict" in folded and _CONFLICT_COPY.search(folded) is not None)
+        or (folded[:1] == "#" and _AUTO_SAVE.fullmatch(folded) is not None)
+        or (".sb-" in folded and _SAFE_SAVE.search(folded) is not None)
+        or (("confli" in folded or "konflikt" in folded) and _CONFLICT_COPY.search(folded) is not None)
     )

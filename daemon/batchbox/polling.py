@@ -5,6 +5,9 @@ poll changes nothing, so nothing is lost if we die around one; after a start eve
 
 A batch that the API does not know is lost, if the key is the one that may know it. What could not be had of a lost
 batch, the batch or its results, is asked for on and on, slowly, and brings it back; that it stays lost is not news.
+
+A batch of which everything was cancelled is cancelled at the API: as soon as that is seen, and with every further poll
+until the API is on it. That it was asked to is not written down, because asking twice does no harm.
 """
 
 import logging
@@ -71,6 +74,7 @@ class Polling:
         self._vouches_for = vouches_for
         self._ring_delivery = ring_delivery
         self._rhythms: Mapping[int, _Rhythm] | None = None  # None: this process has not polled yet
+        self._canceled: frozenset[int] = frozenset()  # batches that were known to be, at the last step
         self._warn_at = 0.0
 
     async def step(self, now: Now) -> float:
@@ -87,6 +91,7 @@ class Polling:
         if not batches:
             await self._keeper.succeed()
         self._rhythms = rhythms
+        self._canceled = frozenset(batch.id for batch in batches if batch.is_canceled)
         due = min((rhythm.due for rhythm in rhythms.values()), default=now.monotonic + IDLE_SECONDS)
         return max(due, self._keeper.until)
 
@@ -100,6 +105,8 @@ class Polling:
 
     def _rhythm_of(self, batch: PolledBatch, now: Now) -> _Rhythm:
         if self._rhythms is None:
+            return _Rhythm(polls=0, due=now.monotonic)
+        if batch.is_canceled and batch.id not in self._canceled:
             return _Rhythm(polls=0, due=now.monotonic)
         return self._rhythms.get(batch.id) or self._next(batch, _Rhythm(polls=-1, due=now.monotonic), now)
 
@@ -146,6 +153,19 @@ class Polling:
             await self._store.find(batch.id)
         if info.has_ended:
             await self._end(batch, info)
+        elif batch.is_canceled and info.status == "in_progress":
+            await self._cancel(batch)
+
+    async def _cancel(self, batch: PolledBatch) -> None:
+        try:
+            await self._api.cancel(batch.api_id)
+        except ApiTrouble as error:
+            if error.trouble.kind is not TroubleKind.CLIENT:
+                raise
+            facts = {"batch": batch.api_id, "why": error.trouble.text}  # it has ended just now: the next poll says so
+            log.warning("batch cannot be cancelled", extra=facts)
+        else:
+            log.info("batch is cancelled: nobody wants anything of it any more", extra={"batch": batch.api_id})
 
     async def _end(self, batch: PolledBatch, info: BatchInfo) -> None:
         await self._store.end(batch.id, info)

@@ -7,12 +7,16 @@ finished yet (nothing in it, NULs where a text ends, JSON that stops in the midd
 of an unknown type, because some programs rename when they are done.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from batchbox.timing import backoff_seconds
 
 REFUSED_SECONDS_MAX = 30.0
+"""So long a file is left alone at most that could not be taken."""
+STILL_SECONDS_MAX = 60.0
+"""So long a file is left alone at most that has not changed for long, and cannot be taken as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,19 @@ def due(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
 def next_look(sighting: Sighting, *, quiet: float, incomplete_after: float) -> float:
     """Return the monotonic moment of the next sample: when the file is due, or every `quiet` while it is not taken.
 
-    One that could not be taken is tried again in less and less of a hurry.
+    One that could not be taken, or has not changed for long, is looked at in less and less of a hurry, and at the same
+    moments as all the others of its kind: ten thousand of them must cost next to nothing.
     """
     at = due(sighting, quiet=quiet, incomplete_after=incomplete_after)
-    rest = backoff_seconds(sighting.refusals, first=quiet, longest=REFUSED_SECONDS_MAX) if sighting.refusals else 0.0
-    again = sighting.looked_at + max(quiet, rest)
+    rest = max(quiet, _rest_seconds(sighting, quiet))
+    again = sighting.looked_at + rest
+    if rest > quiet:
+        again = math.ceil(again / rest) * rest
     return again if at <= sighting.looked_at else min(at, again)
+
+
+def _rest_seconds(sighting: Sighting, quiet: float) -> float:
+    if sighting.refusals:
+        return backoff_seconds(sighting.refusals, first=quiet, longest=REFUSED_SECONDS_MAX)
+    longest = min((sighting.looked_at - sighting.since) / 2, STILL_SECONDS_MAX)
+    return float(quiet * 2 ** math.floor(math.log2(longest / quiet))) if longest > quiet > 0 else quiet

@@ -320,6 +320,8 @@ _WHAT_TO_DO: Mapping[str, str] = {
     ErrorType.EXPIRED: "The API had no time for it in several attempts: drop the file again later.",
     ErrorType.RESULT_MISSING: "The API left it out of its results, and may have billed it; to buy it anew, drop it.",
     ErrorType.RESULTS_GONE: "The API keeps results for 29 days only; to buy the answer anew, drop the file again.",
+    ErrorType.CANCELED: "Nothing is left to do; to have it answered after all, drop the file again.",
     ErrorType.CANCELED_ELSEWHERE: "It was not billed. " + _DROP_AGAIN,
     ErrorType.REFUSED: "Correct what the message names, and drop the file again.",
+    ErrorType.WITHDRAWN: "It was not billed; to have the answer all the same, drop the file again.",
 }

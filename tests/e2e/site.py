@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -146,18 +146,20 @@ class Site:
         key: str | None = KEY,
         environment: Mapping[str, str] | None = None,
         anew: bool = False,
+        through: Sequence[str] = (),
     ) -> AsyncIterator[Daemon]:
         """Run a daemon while the block lasts; whatever still runs then is killed.
 
-        With `anew=True` it is started as systemd starts it, not forked with everything loaded.
+        With `anew=True` it is started as systemd starts it, not forked with everything loaded; so is one that is
+        started through another command.
         """
         assert self._forks is not None, "this site starts no daemons"
         log_file = self._folder / f"daemon-{len(self._daemons)}.log"
         with log_file.open("wb") as log:
             process = self._forks.spawn(
                 ["run", "--config", str(self.config_file), *options],
-                program=[str(COMMAND)] if anew else None,
-                environment=self._environment(key, anew=anew) | dict(environment or {}),
+                program=[*through, str(COMMAND)] if anew or through else None,
+                environment=self._environment(key, anew=anew or bool(through)) | dict(environment or {}),
                 cwd=self._folder,
                 stdout=log.fileno(),
                 stderr=log.fileno(),
@@ -169,9 +171,11 @@ class Site:
         finally:
             await daemon.kill()
 
-    async def run(self, *options: str, key: str | None = KEY, anew: bool = False) -> tuple[int, str]:
+    async def run(
+        self, *options: str, key: str | None = KEY, anew: bool = False, through: Sequence[str] = ()
+    ) -> tuple[int, str]:
         """Run a daemon to its end; return the exit code and what it wrote."""
-        async with self.daemon(*options, key=key, anew=anew) as daemon:
+        async with self.daemon(*options, key=key, anew=anew, through=through) as daemon:
             code = await daemon.ended()
         return code, daemon.log
 

@@ -86,8 +86,8 @@ class Site:
         return await self.inbox.claim(lane, files)
 
     async def names(self) -> Mapping[Lane, list[str]]:
-        """List the inbox as the service does."""
-        return (await self.inbox.listing(is_ignored)).names
+        """List the inbox as the service does, in order."""
+        return {lane: sorted(names) for lane, names in (await self.inbox.listing(is_ignored)).names.items()}
 
 
 def names_in(folder: Path) -> set[str]:

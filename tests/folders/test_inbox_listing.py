@@ -1,15 +1,29 @@
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from batchbox.folders.layout import make_root
+from batchbox.folders.listing import Unread, list_inbox
 from batchbox.model import INBOX_LANE, Lane
 from batchbox.naming import is_ignored
+from mounting import NOBODY, as_nobody, mounted, needs_mounts
 
 from .site import Site
 
 HOSTILE = [b"new\nline.md", b"\x1b[31m.md", b"caf\xe9.md", "\u202egpj.md".encode(), b"-rf", b"a" * 252 + b".md", b" "]
+
+
+def listed(folder: str) -> object:
+    """Return the lanes of a root that are read, and the folders that are not; or the number of the error."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        listing = list_inbox(descriptor, is_ignored)
+    except OSError as error:
+        return [error.errno]
+    return [sorted(listing.folders), listing.unread]
 
 
 def bind_socket(path: Path) -> None:
@@ -85,7 +99,103 @@ async def test_folders_inside_a_lane_are_not_read(site: Site) -> None:
     site.drop("a.md", lane=Lane("reports"))
     (site.path / "inbox" / "reports" / "deeper").mkdir()
 
-    assert (await site.names())[Lane("reports")] == ["a.md"]
+    listing = await site.inbox.listing(is_ignored)
+
+    assert listing.names[Lane("reports")] == ["a.md"]
+    assert listing.unread == {"inbox/reports/deeper": Unread.DEEPER}
+
+
+async def test_folders_in_a_lane_that_nobody_means_as_such_are_not_told(site: Site) -> None:
+    (site.path / "inbox" / "reports" / ".Trash-1000").mkdir(parents=True)
+    (site.path / "inbox" / "reports" / "_kept").mkdir()
+
+    assert (await site.inbox.listing(is_ignored)).unread == {}
+
+
+async def test_a_bundle_is_no_lane(site: Site) -> None:
+    """Its files belong together, and are not one request each."""
+    site.drop("a.md", lane=Lane("trip.Bundle"))
+
+    listing = await site.inbox.listing(is_ignored)
+
+    assert listing.names == {INBOX_LANE: []}
+    assert listing.unread == {"inbox/trip.Bundle": Unread.BUNDLE}
+
+
+async def test_lanes_whose_names_look_the_same_are_one_too_many(site: Site) -> None:
+    """An accent in one character or in two: on some shares that is one folder."""
+    for name in ("caf\u00e9", "cafe\u0301"):
+        (site.path / "inbox" / name).mkdir()
+
+    listing = await site.inbox.listing(is_ignored)
+
+    assert list(listing.unread.values()) == [Unread.SAME_NAME]
+    assert len(listing.names) == 2
+
+
+async def test_a_folder_is_known_from_another_that_takes_its_place(site: Site) -> None:
+    (site.path / "inbox" / "reports").mkdir()
+    (site.path / "inbox" / "next").mkdir()
+    before = (await site.inbox.listing(is_ignored)).folders
+    (site.path / "inbox" / "reports").rename(site.path / "elsewhere")
+    (site.path / "inbox" / "next").rename(site.path / "inbox" / "reports")
+
+    after = (await site.inbox.listing(is_ignored)).folders
+
+    assert before.keys() == {INBOX_LANE, "reports", "next"}
+    assert after.keys() == {INBOX_LANE, "reports"}
+    assert before[Lane("reports")] != after[Lane("reports")] == before[Lane("next")]
+
+
+@needs_mounts
+async def test_a_lane_that_is_a_mount_of_its_own_stops_alone(site: Site) -> None:
+    """Even one of the same disk: nothing can be renamed out of it."""
+    site.drop("a.md")
+    (site.path / "elsewhere").mkdir()
+    (site.path / "elsewhere" / "b.md").touch()
+    lane = site.path / "inbox" / "reports"
+    lane.mkdir()
+    with mounted("--bind", site.path / "elsewhere", lane):
+        listing = await site.inbox.listing(is_ignored)
+
+    assert listing.names == {INBOX_LANE: ["a.md"]}
+    assert listing.unread == {"inbox/reports": Unread.ANOTHER_MOUNT}
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("mode", "owner", "why"),
+    [
+        (0o1777, 0, Unread.STICKY),
+        (0o1777, NOBODY, None),
+        (0o777, 0, None),
+        (0o755, 0, Unread.NOT_WRITABLE),
+        (0o700, 0, Unread.CLOSED),
+    ],
+)
+@pytest.mark.parametrize("name", ["inbox", "inbox/reports"])
+def test_a_folder_from_which_files_cannot_be_taken_stops_alone(
+    name: str, mode: int, owner: int, why: Unread | None
+) -> None:
+    """Judged as the user whom the service runs as; the other folder goes on."""
+    with tempfile.TemporaryDirectory(prefix="batchbox-") as folder:
+        Path(folder).chmod(0o755)
+        make_root(Path(folder))
+        os.mkdir(f"{folder}/inbox/reports")
+        for top, _, _ in os.walk(folder):
+            Path(top).chmod(0o777)
+        os.chown(f"{folder}/{name}", owner, 0)
+        Path(folder, name).chmod(mode)
+
+        told = as_nobody(lambda: listed(folder))
+
+    other = {"inbox": "reports", "inbox/reports": "_"}[name]
+    if (name, why) == ("inbox", Unread.CLOSED):
+        assert told == [13]
+    elif why is None:
+        assert told == [["_", "reports"], {}]
+    else:
+        assert told == [[other], {name: why}]
 
 
 async def test_a_lane_whose_name_differs_in_case_alone_is_told_and_not_read(site: Site) -> None:
@@ -96,7 +206,7 @@ async def test_a_lane_whose_name_differs_in_case_alone_is_told_and_not_read(site
     listing = await site.inbox.listing(is_ignored)
 
     assert listing.names == {INBOX_LANE: [], "Reports": ["a.md"]}
-    assert listing.ignored_folders == ["reports"]
+    assert listing.unread == {"inbox/reports": Unread.SAME_NAME}
 
 
 async def test_a_lane_whose_name_is_not_utf8_is_told_and_not_read(site: Site) -> None:
@@ -106,7 +216,7 @@ async def test_a_lane_whose_name_is_not_utf8_is_told_and_not_read(site: Site) ->
     listing = await site.inbox.listing(is_ignored)
 
     assert listing.names == {INBOX_LANE: []}
-    assert listing.ignored_folders == [name]
+    assert listing.unread == {f"inbox/{name}": Unread.NOT_UTF8}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder: run as another user to test this")

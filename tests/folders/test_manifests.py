@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from batchbox.errors import RetiredError
 from batchbox.folders.manifests import Manifests
 from batchbox.model import Nonce
 
@@ -80,7 +81,15 @@ async def test_closing_one_that_was_never_written_does_nothing(site: Site) -> No
 
 async def test_an_instance_without_a_folder_for_them_says_so(site: Site) -> None:
     """Without a durable manifest there is no POST, so this must not pass in silence."""
+    (site.path / ".batchbox" / "batches" / INSTANCE).rmdir()
+
     with pytest.raises(FileNotFoundError):
+        await Manifests(site.root, INSTANCE).write(NONCE, pieces(b"x\n"))
+
+
+async def test_a_retired_instance_writes_none(site: Site) -> None:
+    """Its work was taken over: that is no trouble with the share, which would be waited out."""
+    with pytest.raises(RetiredError):
         await Manifests(site.root, OTHER_INSTANCE).write(NONCE, pieces(b"x\n"))
 
     assert names_in(site.path / ".batchbox" / "batches") == {INSTANCE}

@@ -13,24 +13,19 @@ from .site import Site, read_rules
 from .test_inbox_listing import bind_socket
 
 
-def parse(claim: Claim, data: bytes) -> bytes:
-    """Understand a file as the bytes that it is."""
-    return data
-
-
-async def read_one(site: Site, claim: Claim, rules: ReadRules | None = None) -> Read[bytes]:
+async def read_one(site: Site, claim: Claim, rules: ReadRules | None = None) -> Read:
     """Read one claimed file."""
-    (read,), _ = await site.inbox.read([claim], parse, rules or read_rules())
+    (read,), _ = await site.inbox.read([claim], rules or read_rules())
     return read
 
 
-def reason_of(read: Read[bytes]) -> RejectReason:
+def reason_of(read: Read) -> RejectReason:
     """Return why the file was rejected."""
     assert isinstance(read.content, RejectedError)
     return read.content.reason
 
 
-async def test_a_claimed_file_is_read_hashed_and_parsed(site: Site) -> None:
+async def test_a_claimed_file_is_read_and_hashed(site: Site) -> None:
     claim = site.claimed("a.md", b"content", lane=Lane("reports"))
 
     read = await read_one(site, claim)
@@ -41,25 +36,11 @@ async def test_a_claimed_file_is_read_hashed_and_parsed(site: Site) -> None:
     assert not read.is_long
 
 
-async def test_what_cannot_be_parsed_is_rejected_and_the_others_are_read(site: Site) -> None:
-    claims = [site.claimed(f"{name}.md", name.encode()) for name in ("a", "bad", "c")]
-
-    def parse_good(claim: Claim, data: bytes) -> bytes:
-        if data == b"bad":
-            raise RejectedError(RejectReason.BAD_JSON, "no", "Correct it.")
-        return data
-
-    reads, count = await site.inbox.read(claims, parse_good, read_rules())
-
-    assert count == 3
-    assert [isinstance(read.content, RejectedError) for read in reads] == [False, True, False]
-
-
 async def test_a_claim_that_has_gone_is_covered_and_not_read(site: Site) -> None:
     gone, there = site.claimed("a.md"), site.claimed("b.md")
     (site.claims_folder() / gone.name).unlink()
 
-    reads, count = await site.inbox.read([gone, there], parse, read_rules())
+    reads, count = await site.inbox.read([gone, there], read_rules())
 
     assert count == 2
     assert [read.claim for read in reads] == [there]
@@ -148,7 +129,7 @@ async def test_a_group_ends_when_enough_bytes_are_in_memory(site: Site) -> None:
     """The rest comes with the next group: what is in memory is one group and one file."""
     claims = [site.claimed(f"{number}.md", bytes(READ_BYTES // 2)) for number in range(5)]
 
-    reads, count = await site.inbox.read(claims, parse, read_rules(bytes_max=lambda _: READ_BYTES))
+    reads, count = await site.inbox.read(claims, read_rules(bytes_max=lambda _: READ_BYTES))
 
     assert (len(reads), count) == (2, 2)
 
@@ -158,6 +139,6 @@ async def test_a_claim_that_we_may_not_read_does_not_keep_the_others_from_being_
     unreadable, readable = site.claimed("a.md"), site.claimed("b.md")
     (site.claims_folder() / unreadable.name).chmod(0o000)
 
-    reads, _ = await site.inbox.read([unreadable, readable], parse, read_rules())
+    reads, _ = await site.inbox.read([unreadable, readable], read_rules())
 
     assert readable in [read.claim for read in reads]

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import os
 import time
@@ -160,3 +161,19 @@ async def test_samples_come_with_the_moment_at_which_they_were_taken(site: Site)
     _, moment = await site.inbox.sample(INBOX_LANE, ["a.md"])
 
     assert before <= moment <= time.monotonic()
+
+
+async def test_a_known_sample_is_believed_as_long_as_size_and_times_are_the_same(site: Site) -> None:
+    """Then the file is not opened: what is made up of its end shows that."""
+    path = site.drop("a.md", b"content")
+    known = {"a.md": dataclasses.replace(await site.sample("a.md"), tail=b"made up")}
+
+    same, _ = await site.inbox.sample(INBOX_LANE, ["a.md"], known)
+    path.write_bytes(b"changed")
+    changed, _ = await site.inbox.sample(INBOX_LANE, ["a.md"], known)
+    path.unlink()
+    gone, _ = await site.inbox.sample(INBOX_LANE, ["a.md"], known)
+
+    assert same == known
+    assert changed["a.md"].tail == b"changed"
+    assert gone == {}

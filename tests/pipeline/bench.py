@@ -179,6 +179,13 @@ class Bench:
         self.dropped[path.relative_to(self.root / "inbox").as_posix()] = path.read_bytes()
         return path
 
+    def drop_sign(self, name: str, *, lane: str | None = None) -> Path:
+        """Put an empty file into the inbox that is obeyed and deleted, not kept: `.cancel` or `.ready`."""
+        folder = self.root / "inbox" if lane is None else self.root / "inbox" / lane
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+        return folder / name
+
     def advance(self, seconds: float) -> None:
         """Push both clocks."""
         self._monotonic += seconds
@@ -201,7 +208,7 @@ class Bench:
         if await store.meta.get(Fact.ESTABLISHED) is None:
             await presence.establish()
             await store.meta.get_or_record(Fact.ESTABLISHED, lambda: "yes")
-        ground = Ground(instance=INSTANCE, root=root, presence=presence, store=store, is_local=True)
+        ground = Ground(instance=INSTANCE, root=root, presence=presence, store=store)
         bells = Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell())
         api: BatchesApi = self.api
         self.stages = wire(
@@ -212,6 +219,7 @@ class Bench:
             bells=bells,
             keep_going=lambda: True,
             clock=lambda: self.now,
+            watch=lambda _: None,
         )
 
     async def stop(self) -> None:
@@ -281,7 +289,8 @@ class Bench:
         open_requests = self.rows(
             "SELECT 1 FROM requests WHERE state IN ('incoming', 'waiting', 'batched', 'failing') LIMIT 1"
         )
-        return not self.inbox_names() and states <= {"done", "rejected"} and not open_requests and not self._unclaimed()
+        is_waiting = bool(open_requests or self.rows("SELECT 1 FROM unsettled WHERE is_still = 0 LIMIT 1"))
+        return not self.inbox_names() and states <= {"done", "rejected"} and not is_waiting and not self._unclaimed()
 
     def _unclaimed(self) -> bool:
         own = self.root / "processing" / INSTANCE

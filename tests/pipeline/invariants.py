@@ -41,6 +41,16 @@ NEVER = {
         "SELECT s.nonce FROM sendings AS s JOIN batches AS b ON b.id = s.batch_id "
         "WHERE s.outcome = 'open' AND b.state <> 'submitting'"
     ),
+    "a cancelled request that was answered as if it were not": (
+        "SELECT id FROM requests WHERE canceled_at IS NOT NULL AND state IN ('answered', 'incomplete')"
+    ),
+    "a request that goes on although a file that takes it back was obeyed": (
+        "SELECT r.id FROM sources AS c JOIN sources AS s ON s.lane = c.lane AND s.id < c.id "
+        "AND s.name = substr(c.name, 1, length(c.name) - length('.cancel')) "
+        "JOIN attachments AS a ON a.source_id = s.id JOIN requests AS r ON r.id = a.request_id "
+        "WHERE c.state = 'done' AND CAST(c.name AS TEXT) LIKE '%.cancel' "
+        "AND r.state IN ('waiting', 'batched') AND r.canceled_at IS NULL AND r.stem IS NULL"
+    ),
     "an accepted batch without its id": (
         "SELECT id FROM batches WHERE state IN ('in_progress', 'ended', 'closed') AND (api_id IS NULL OR nonce IS NULL)"
     ),
@@ -70,10 +80,12 @@ def _check_purchases(connection: sqlite3.Connection, api: FakeApi) -> None:
 
 
 def _check_documents(root: Path, connection: sqlite3.Connection, *, replaces_old: bool) -> None:
-    """Check that what is visible is finished, and that what is recorded as ended is visible."""
+    """Check that what is visible is finished and says one thing, and that what is recorded as ended is visible."""
     for path in (root / "outbox").rglob("*.json"):
         if not path.name.startswith("."):
             assert "custom_id" in json.loads(path.read_bytes()), f"{path.name} is torn"
+            other = path.with_name(path.name.replace(".error.json", ".result.json"))
+            assert other == path or not other.exists(), f"{path.name} and {other.name} contradict each other"
     rows = connection.execute(
         "SELECT lane, stem, state FROM requests WHERE state IN ('answered', 'incomplete', 'failed')"
     ).fetchall()

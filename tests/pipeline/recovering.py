@@ -73,7 +73,6 @@ class RecoveryBench(Bench):
                 root=root,
                 presence=Presence(root, self.instance),
                 store=assemble(database),
-                is_local=True,
             )
             api: BatchesApi = self.api
             stages = wire(
@@ -84,6 +83,7 @@ class RecoveryBench(Bench):
                 bells=Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell()),
                 keep_going=lambda: True,
                 clock=lambda: self.now,
+                watch=lambda _: None,
             )
             yield ground, stages
 

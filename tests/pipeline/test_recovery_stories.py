@@ -88,6 +88,24 @@ async def test_what_is_not_found_is_never_sent_again_by_itself(bench: RecoveryBe
     assert set(bench.outbox()) == {"a.md", "a.result.json"}
 
 
+async def test_what_was_sent_once_is_not_looked_at_again(bench: RecoveryBench) -> None:
+    """What its file has become since counts no more than it does for any other that was sent."""
+    bench.drop("a.md", "question")
+    bench.api.replies.append(Reply.NEVER_ARRIVED)
+    await send(bench)
+    await bench.lose_database()
+    await bench.recover()
+    await let_grace_pass(bench)
+    (claim,) = (bench.root / "processing" / INSTANCE / "_").iterdir()
+    claim.write_text("another question")
+
+    await bench.order(OrderKind.RESEND, "1")
+    await bench.finish()
+
+    ((params,),) = [list(batch.requests.values()) for batch in bench.api.batches]
+    assert b'"question"' in params
+
+
 async def test_what_is_given_up_ends_as_an_error(bench: RecoveryBench) -> None:
     bench.drop("a.md", "question")
     bench.api.replies.append(Reply.NEVER_ARRIVED)
@@ -249,7 +267,7 @@ async def test_an_original_that_is_done_already_is_known_again(bench: RecoveryBe
 
 
 async def test_a_daemon_that_lives_after_all_stops_before_it_sends(tmp_path: Path) -> None:
-    """Its folder is gone: it cannot write a manifest, without which there is no call, and then it ends."""
+    """Its folder is gone: it cannot look at its files once more, without which there is no call, and it ends."""
     bench = RecoveryBench(tmp_path)
     bench.drop("a.md", "question")
     await bench.step("intake")
@@ -266,7 +284,8 @@ async def test_a_daemon_that_lives_after_all_stops_before_it_sends(tmp_path: Pat
 
     await heir.recover(INSTANCE)
 
-    await alive.dispatch.step(bench.now)
+    with pytest.raises(RetiredError):
+        await alive.dispatch.step(bench.now)
     bench.advance(60)
     with pytest.raises(RetiredError):
         await alive.intake.step(bench.now)

@@ -15,7 +15,8 @@ import pytest
 from batchbox.errors import RetiredError
 from batchbox.folders import shelves
 from batchbox.folders.inbox import ClaimOutcome, Inbox, Wanted
-from batchbox.folders.outbox import Outbox, Publication
+from batchbox.folders.listing import Unread
+from batchbox.folders.outbox import Outbox, Publication, Published
 from batchbox.folders.reading import Claim
 from batchbox.folders.root import Root, write_all
 from batchbox.model import Lane
@@ -298,9 +299,7 @@ async def test_parts_do_not_pile_up_while_the_outbox_is_full(bench: Bench, monke
         bench.drop(f"{number}.md", f"question {number}")
     counts = []
 
-    def no_space(
-        self: Outbox, root: int, lane: Lane, group: Sequence[Publication], replaced: Sequence[str]
-    ) -> set[str]:
+    def no_space(self: Outbox, root: int, lane: Lane, group: Sequence[Publication]) -> Published:
         counts.append(len(list((bench.root / "outbox").glob(".bb-*.part"))))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -446,27 +445,31 @@ async def test_a_lane_that_we_may_not_read_stops_alone(
 
     assert delivered == {"good.md", "good.result.json"}
     assert held == []
-    assert [vars(record)["folder"] for record in caplog.records if record.message == "folder is not read"] == [
-        "private"
-    ]
+    told = [vars(record)["folder"] for record in caplog.records if record.message == "folder is not read"]
+    assert told == ["inbox/private"]
     assert set(nobodys.outbox("private")) == {"mine.md", "mine.result.json"}
 
 
-async def test_a_lane_that_we_may_not_write_is_tried_again_in_no_hurry(nobodys: Bench) -> None:
-    """Its files stay in the inbox; the others go on."""
+async def test_a_lane_that_we_may_not_write_stops_alone(nobodys: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Its files stay in the inbox, nothing is tried with them, and it is told once; then they are taken."""
     nobodys.drop("mine.md", "mine", lane="private")
-    lane_of(nobodys, "inbox", "private", mode=0o755)
+    lane = lane_of(nobodys, "inbox", "private", mode=0o755)
     nobodys.drop("good.md", "one")
     await rounds(nobodys, 8)
+    left, delivered, held = nobodys.inbox_names(), set(nobodys.outbox()), holds(nobodys)
+    assert nobodys.stages is not None
+    broken = nobodys.stages.intake.broken_folders
 
-    began = nobodys.now.monotonic
-    for _ in range(30):
-        due = await nobodys.step("intake")
-        nobodys.advance(max(0.0, due - nobodys.now.monotonic))
+    lane.chmod(0o777)
+    await nobodys.settle()
 
-    assert nobodys.now.monotonic - began >= 25
-    assert nobodys.inbox_names() == ["mine.md"]
-    assert "good.result.json" in nobodys.outbox()
+    assert (left, delivered, held) == (["mine.md"], {"good.md", "good.result.json"}, [])
+    assert broken == {"inbox/private": Unread.NOT_WRITABLE}
+    assert nobodys.stages.intake.broken_folders == {}
+    told = [vars(record)["why"] for record in caplog.records if record.message == "folder is not read"]
+    assert told == [str(Unread.NOT_WRITABLE)]
+    assert not [record for record in caplog.records if record.message.startswith("file cannot be taken")]
+    assert set(nobodys.outbox("private")) == {"mine.md", "mine.result.json"}
 
 
 async def test_a_claim_that_we_may_not_read_waits_for_the_next_heartbeat_and_the_others_do_not(nobodys: Bench) -> None:

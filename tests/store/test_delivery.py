@@ -290,7 +290,7 @@ async def test_a_batch_that_was_recovered_is_a_try_that_says_so(store: Store, da
 async def test_a_stem_is_taken_until_its_request_has_ended(store: Store) -> None:
     await ended_batch(store, request("Report"), request("b"))
 
-    await store.delivery.take_stems([(1, "Report"), (2, "b__2")])
+    await store.delivery.take_stems({1: "Report", 2: "b__2"})
     before = await store.delivery.stems_in_use(INBOX_LANE)
     await store.delivery.record([outcome(1)], now=NOW)
 
@@ -300,7 +300,7 @@ async def test_a_stem_is_taken_until_its_request_has_ended(store: Store) -> None
 
 async def test_a_stem_is_kept_when_the_request_is_sent_again(store: Store) -> None:
     await ended_batch(store, request("a"))
-    await store.delivery.take_stems([(1, "a__2")])
+    await store.delivery.take_stems({1: "a__2"})
     await store.delivery.record([outcome(1, RequestEvent.REQUEUE)], now=NOW)
     second = await seal(store)
     await send(store, second, nonce="bbbbbbbb", api_id="msgbatch_2")

@@ -72,7 +72,7 @@ async def test_two_new_files_of_one_name_in_a_group_pass_by_a_number_that_is_ope
     assert list(await ids(database)) == ["a-2", "a", "a-3"]
 
 
-LOOK_UPS, NEW_IDS, TABLES = 3, 2, 4
+LOOK_UPS, NEW_IDS, TABLES, NOTES = 3, 2, 4, 1
 
 
 @pytest.mark.parametrize(("line_count", "open_count"), [(1, 1), (1, 30), (20, 1), (20, 30)])
@@ -88,4 +88,4 @@ async def test_recording_takes_a_few_statements_however_many_lines_are_taken_how
 
     await record(store, *(request(f"list-{line}", params=b"new") for line in range(line_count)))
 
-    assert watched.statements.run_count == LOOK_UPS + NEW_IDS + TABLES
+    assert watched.statements.run_count == LOOK_UPS + NEW_IDS + TABLES + NOTES

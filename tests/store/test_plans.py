@@ -9,6 +9,7 @@ from batchbox.api import BatchInfo
 from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, LostReason, Nonce
 from batchbox.store import Store, assemble
 from batchbox.store.body import StoredBody
+from batchbox.store.cancelling import Cancel
 from batchbox.store.charges import Charge
 from batchbox.store.database import open_database
 from batchbox.store.recording import Rejection
@@ -126,7 +127,7 @@ async def deliver(store: Store) -> None:
     (batch,) = await store.delivery.ended()
     await store.delivery.undelivered(batch.id, [1, 2])
     await store.delivery.stems_in_use(INBOX_LANE)
-    await store.delivery.take_stems([(1, "a"), (2, "b")])
+    await store.delivery.take_stems({1: "a", 2: "b"})
     await store.delivery.record([outcome(1, charge=CHARGE)], now=NOW)
     await store.delivery.undelivered_count(batch.id)
     await store.delivery.count_short_read(batch.id)
@@ -136,6 +137,15 @@ async def deliver(store: Store) -> None:
     await store.delivery.lose(batch.id, LostReason.NO_RESULTS)
     await store.delivery.close(batch.id)
     await store.delivery.remove_bodies(NOW, limit=256)
+
+
+async def cancel(store: Store) -> None:
+    """Take back a file and a request, one of them in a sealed batch."""
+    await seal(store)
+    await store.cancelling.standings(INBOX_LANE, ["a.md", "b"])
+    await store.cancelling.obey([Cancel(source=source(f"{name}.cancel"), target=name) for name in ("c", "d")], now=NOW)
+    assert await store.cancelling.end_unsent(now=NOW) == 2
+    await store.polling.in_progress()
 
 
 async def archive(store: Store) -> None:
@@ -186,6 +196,7 @@ HOT: Mapping[str, Work] = {
     "reconciling": reconcile,
     "watching for twins": watch_twins,
     "polling": poll,
+    "cancelling": cancel,
     "delivering": deliver,
     "archiving": archive,
     "looking on": look_on,

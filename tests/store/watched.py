@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from batchbox.store.database import Database, Parameters, Row, Transaction
 
-BOUNDED = re.compile(r"VIRTUAL TABLE|CONSTANT ROW|SCAN (ended|holds|wanted)$|INDEX requests_(waiting|failing)\b")
-"""What may be read from end to end: arguments, the three holds, and indexes of only what waits to be dealt with."""
+BOUNDED = re.compile(
+    r"VIRTUAL TABLE|CONSTANT ROW|SCAN (ended|holds|wanted|unsettled)$|INDEX requests_(waiting|failing)\b"
+)
+"""What may be read from end to end: arguments, holds, the few unsettled claims, and indexes of only what waits."""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ WRITE_IN_PLACE = Mutation(
     before="os.rename(publication.part.name, publication.name, src_dir_fd=outbox, dst_dir_fd=outbox)",
     after=_IN_PLACE,
 )
-_RECORD = "await self._store.record([written.ended for written in group], now=now.wall)"
+_SHOW = "refused, noted = await self._show(visible, now)"
+_RECORD = "await self._store.record([written.ended for written in done], now=now.wall)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ MUTATIONS: Sequence[Planted] = (
         mutation=Mutation(
             name="stem not recorded before the rename",
             file="delivery/publishing.py",
-            before="await self._store.take_stems([(id_, stems[id_].text) for id_ in unrecorded])",
+            before="group = await self._take_stems(group, stems)",
             after="pass",
         ),
         where=r"renameat .*/outbox/.*\.md$",
@@ -61,11 +62,14 @@ MUTATIONS: Sequence[Planted] = (
             name="record before the files are visible",
             file="delivery/publishing.py",
             before=f"""        if visible:
-            await self._show(visible)
+            {_SHOW}
+        left = refused | self.overtaken
+        done = [written for written in group if written.request.request_id not in left]
         {_RECORD}""",
-            after=f"""        {_RECORD}
+            after=f"""        done = group
+        {_RECORD}
         if visible:
-            await self._show(visible)""",
+            {_SHOW}""",
         ),
         where=r"renameat .*/outbox/",
         is_cheap=True,

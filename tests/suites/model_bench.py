@@ -84,8 +84,15 @@ class ModelBench(Bench):
 
     def _check(self) -> None:
         self.ledger.note_recorded(self.rows, self.workspace)
+        self.ledger.note_obeyed(self._is_there, self.workspace)
         check(self.root_now, self.state, self.workspace, self.dropped, replaces_old=False)
         self.ledger.check_purchases(self.workspace)
+
+    def _is_there(self, place: str) -> bool:
+        """Say whether a dropped file is in the inbox, or claimed and not dealt with."""
+        name = place.rpartition("/")[2]
+        claims = (self.root_now / "processing").rglob(f"*~{name}")
+        return (self.root_now / "inbox" / place).exists() or any(claim.is_file() for claim in claims)
 
     async def _take_step(self, stage: str) -> float:
         if self.stages is None:
@@ -137,6 +144,11 @@ class ModelBench(Bench):
                     yield OrderKind.NOT_OURS, candidate.api_id
                 elif doubt.nonce in wire_ids[candidate.api_id]:
                     yield OrderKind.OURS, f"{candidate.api_id} {doubt.batch_id}"
+
+    def grow(self, before: bytes, after: bytes) -> None:
+        """Let a dropped file that is still being written have another content."""
+        name = next(name for name, content in self.dropped.items() if content == before)
+        self.dropped[name] = after
 
     def take_root_away(self, *, leave_folder: bool) -> None:
         """Let the share go away; an empty folder may be where it was mounted."""

@@ -42,7 +42,10 @@ EVENTS: Mapping[str, tuple[int, Mapping[str, st.SearchStrategy[object]]]] = {
     "drop_bad": (1, {"lane": lanes, "which": st.sampled_from(BAD_FILES)}),
     "drop_again": (7, {"index": indexes}),
     "drop_other": (2, {"index": indexes}),
+    "cancel_by_file": (4, {"index": indexes, "by_id": st.booleans()}),
     "delete": (1, {"index": indexes}),
+    "drop_slowly": (2, {"lane": lanes}),
+    "go_on_writing": (5, {"index": indexes}),
     "reply": (5, {"replies": st.lists(st.sampled_from(Reply), min_size=1, max_size=3)}),
     "lose_reply": (3, {"replies": st.sampled_from([Reply.LOSE, Reply.NEVER_ARRIVED])}),
     "trouble": (

@@ -26,12 +26,15 @@ class Judge:
         self._asked = {asked.tag: asked for drop in bench.ledger.drops for asked in drop.asked}
         self._counts: Counter[int] = Counter()
         self._failed: Counter[int] = Counter()
+        self._unsent: list[tuple[str, Mapping[str, str]]] = []  # documents of requests that were cancelled before
 
     def judge(self) -> None:
         """Raise AssertionError for what is not as it was promised."""
         taken = self._judge_originals()
         for marker in self._markers():
             self._judge_document(marker)
+        for name, document in self._unsent:
+            self._place(name, document)
         for tag, is_taken in taken.items():
             count, lives = self._counts[tag], self._bench.ledger.lives[tag]
             assert int(is_taken) <= count <= lives * is_taken, f"[q{tag}] has {count} documents for {lives} lives"
@@ -49,7 +52,9 @@ class Judge:
         for drop in self._bench.ledger.drops:
             found = done[drop.key] + rejected[drop.key]
             assert found == dropped[drop.key], f"{drop.path} was dropped {dropped[drop.key]} times and is there {found}"
-            may_be_rejected = not drop.asked or any(asked.is_explicit for asked in drop.asked)
+            is_canceled = drop.path in self._bench.ledger.canceled_files
+            is_odd = not drop.asked or drop.is_growing or any(asked.is_explicit for asked in drop.asked)
+            may_be_rejected = is_odd or is_canceled
             assert may_be_rejected or not rejected[drop.key], f"{drop.path} was rejected"
             assert drop.asked or not done[drop.key], f"{drop.path} was not rejected"
             taken |= {asked.tag: done[drop.key] > 0 for asked in drop.asked}
@@ -84,6 +89,9 @@ class Judge:
                 self._judge_error(document, tag, batch)
             else:
                 self._judge_answer(path, document, params, batch)
+        elif document["error"]["type"] == "canceled":
+            self._unsent.append((path.name, document))
+            return
         else:
             (tag,) = tags_in(document["error"]["text"])
             assert document["error"]["type"] == "refused", f"{path.name} ended without being sent"
@@ -91,6 +99,18 @@ class Judge:
         self._counts[tag] += 1
         asked: Asked = self._asked[tag]
         assert asked.fits(document["custom_id"]), f"{path.name} is about [q{tag}], which is {asked.custom_id}"
+
+    def _place(self, name: str, document: Mapping[str, str]) -> None:
+        """Find the request that was cancelled before it was sent: one of that name that has no document yet."""
+        tags = [
+            asked.tag
+            for drop in self._bench.ledger.drops
+            if (drop.lane or "_", drop.name) == (document["lane"], document["source"])
+            for asked in drop.asked
+            if asked.fits(document["custom_id"]) and asked.tag in self._bench.ledger.canceled
+        ]
+        assert tags, f"{name} says that it was cancelled, and nobody did that"
+        self._counts[min(tags, key=lambda tag: self._counts[tag])] += 1
 
     def _judge_answer(self, path: Path, document: Mapping[str, object], params: bytes, batch: FakeBatch) -> None:
         fate = fate_in(self._workspace, batch, tag_of(params))
@@ -110,6 +130,9 @@ class Judge:
                 is_true = fate in {Fate.TRANSIENT, Fate.EXPIRED}
             case "invalid_request_error":
                 is_true = fate is Fate.INVALID
+            case "canceled":
+                is_billed = fate in {Fate.ANSWER, Fate.SHORT}
+                is_true = tag in self._bench.ledger.canceled and document["billed"] is is_billed  # type: ignore[comparison-overlap] # JSON
             case "canceled_elsewhere":
                 is_true = fate is Fate.CANCELED
             case "result_missing":

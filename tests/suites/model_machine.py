@@ -6,6 +6,7 @@ what happened, and an example can be shortened.
 
 import asyncio
 import json
+import os
 import tempfile
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +23,12 @@ from pipeline.fake_api import FakeBatch, Reply
 from .model_bench import Disks, ModelBench
 from .model_events import events
 from .model_judge import Judge
-from .model_ledger import Asked, Drop
+from .model_ledger import GROWTH, Asked, Drop, Sign
 from .model_workspace import Fate, Workspace, foreign_line, prompt
 
 T = TypeVar("T")
 
+SIGN = b"not wanted any more"
 KEYS = (b"key", b"rotated")
 MONTH_SECONDS = 30 * 86_400.0
 ROUNDS_PER_KEY = 60
@@ -55,6 +57,7 @@ class Machine(RuleBasedStateMachine):
         self._disks.install()
         self._tag_count = 0
         self._file_count = 0
+        self._growing: dict[Drop, int] = {}
         self._has_failed = False
         self._bench = self._made(100)
 
@@ -127,23 +130,57 @@ class Machine(RuleBasedStateMachine):
 
     def drop_again(self, index: int) -> None:
         """Drop an earlier file once more."""
-        if drop := _pick(self._bench.ledger.drops, index):
+        if drop := _pick([drop for drop in self._bench.ledger.drops if not drop.is_growing], index):
             self._drop(drop)
 
     def drop_other(self, index: int) -> None:
         """Drop another text under the name of an earlier one."""
-        drop = _pick([drop for drop in self._bench.ledger.drops if drop.name.endswith(".md") and drop.asked], index)
+        texts = [
+            one for one in self._bench.ledger.drops if one.name.endswith(".md") and one.asked and not one.is_growing
+        ]
+        drop = _pick(texts, index)
         if drop is not None:
             content, asked = self._text(drop.name, is_poison=False)
             self._drop(Drop(name=drop.name, lane=drop.lane, content=content, asked=asked))
 
+    def cancel_by_file(self, index: int, by_id: bool) -> None:
+        """Take back an earlier file, or one request of it, wherever it is by now."""
+        drop = _pick([drop for drop in self._bench.ledger.drops if drop.asked], index)
+        if drop is not None:
+            target = drop.asked[index % len(drop.asked)].custom_id if by_id else drop.name
+            sign = Sign(target=target, lane=drop.lane)
+            (self._bench.root_now / "inbox" / sign.path).write_bytes(SIGN)
+            self._bench.ledger.signs.append(sign)
+
     def delete(self, index: int) -> None:
         """Delete a file from the inbox."""
         inbox = self._bench.root_now / "inbox"
-        path = _pick(sorted(path for path in inbox.rglob("*") if path.is_file()), index)
+        files = (path for path in inbox.rglob("*") if path.is_file() and path.suffix != ".cancel")
+        path = _pick(sorted(files), index)
         if path is not None:
             self._take_back(path)
             path.unlink()
+
+    def drop_slowly(self, lane: str | None) -> None:
+        """Drop a text whose writer is not done, and has it open."""
+        name = self._new_name("md")
+        content, asked = self._text(name, is_poison=False)
+        drop = Drop(name=name, lane=lane, content=content, asked=tuple(asked), is_growing=True)
+        self._drop(drop)
+        path = self._bench.root_now / "inbox" / drop.path
+        self._growing[drop] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def go_on_writing(self, index: int) -> None:
+        """Let such a writer go on, wherever its file is by now."""
+        drop = _pick([drop for drop in self._growing if drop in self._bench.ledger.drops], index)
+        if drop is None:
+            return
+        descriptor = self._growing.pop(drop)
+        os.write(descriptor, GROWTH)
+        query = f"SELECT 1 FROM sources WHERE name = CAST('{drop.name}' AS BLOB) AND is_verified = 1"  # noqa: S608 - ours
+        grown = self._bench.ledger.grow(drop, counts=not self._bench.rows(query))
+        self._bench.grow(drop.content, grown.content)
+        self._growing[grown] = descriptor
 
     # -- the API
 
@@ -319,6 +356,8 @@ class Machine(RuleBasedStateMachine):
             self._runner.run(self._bench.stop())
             self._runner.close()
             self._disks.remove()
+            for descriptor in self._growing.values():
+                os.close(descriptor)
             self._folder.cleanup()
 
     def _cure(self) -> None:
@@ -382,7 +421,7 @@ class Machine(RuleBasedStateMachine):
         items: list[dict[str, object]] = []
         for number, explicit in enumerate(given, start=1):
             is_explicit = explicit is not None and all(one.custom_id != explicit for one in asked)
-            derived = stem if extension == "json" and len(given) == 1 else f"{stem}-{number}"
+            derived = f"{stem}-{number}"
             custom_id = explicit if is_explicit and explicit is not None else derived
             asked.append(Asked(tag=self._new_tag(), custom_id=custom_id, is_explicit=is_explicit))
             params = {"messages": [{"role": "user", "content": prompt(asked[-1].tag)}]}

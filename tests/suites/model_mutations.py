@@ -41,8 +41,14 @@ MUTATIONS = (
     Mutation(
         name="double drop bought",
         file="store/recording.py",
-        before="if same is not None and same.digest == digest and not self._is_in_file(same, here):",
+        before="if same is not None and is_same and not self._is_in_file(same, here):",
         after="if same is not None and self._is_in_file(same, here):",
+    ),
+    Mutation(
+        name="not looked at once more before it is sent",
+        file="dispatch/verifying.py",
+        before="as_read = [source.id for source, digest in pairs if digest == source.sha256]",
+        after="as_read = [source.id for source in sources]\n        pairs = []",
     ),
     Mutation(
         name="requeue loses a request",
@@ -84,8 +90,14 @@ MUTATIONS = (
     Mutation(
         name="claims of the dead forgotten",
         file="intake/recording.py",
-        before="self._claims = deque(found)",
+        before="self._claims = deque(others)",
         after="self._claims = deque(new)",
+    ),
+    Mutation(
+        name="a cancelled request goes into the resend",
+        file="store/cancelling.py",
+        before="\"AND state IN ('waiting', 'batched') AND stem IS NULL AND canceled_at IS NULL\"",
+        after="\"AND state = 'waiting' AND stem IS NULL AND canceled_at IS NULL\"",
     ),
     Mutation(
         name="cancelled in the Console, bought again",

@@ -15,6 +15,7 @@ from batchbox.api import (
     RESULTS_KEPT,
     ApiTrouble,
     BatchBody,
+    BatchInfo,
     CreateOutcome,
     Refused,
     SurelyNot,
@@ -140,6 +141,14 @@ class Workspace(BenchApi):
         batch.has_ended = True
         self.outcomes[batch.id] = dict.fromkeys(map(tag_of, batch.requests.values()), Fate.CANCELED)
         self.touched |= self.outcomes[batch.id].keys()
+
+    async def cancel(self, batch_id: ApiBatchId) -> BatchInfo:
+        """Let batchbox cancel a batch."""
+        info = await super().cancel(batch_id)
+        batch = self._find(batch_id)
+        self.outcomes[batch_id] = dict.fromkeys(map(tag_of, batch.requests.values()), Fate.CANCELED)
+        self.touched |= self.outcomes[batch_id].keys()
+        return info
 
     def lose_line(self, batch: FakeBatch) -> None:
         """Let one line of the results be missing for good."""

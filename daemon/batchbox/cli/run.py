@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 def run(config_file: Path | None, *, drain: bool) -> None:
     """Run the daemon: send what is dropped, bring the answers.
 
-    It goes on until it is stopped.
+    It goes on until it is stopped. A drain says in the log, every few minutes at least, what it still waits for: a file
+    that is in use or cannot be read is waited for, a folder that somebody has to cure is not.
 
     Exit codes: 0 stopped, or drained without an error; 1 crashed; 3 drained, and something was rejected, failed,
     stayed incomplete or needs a person; 77 a folder's permissions; 78 the configuration.

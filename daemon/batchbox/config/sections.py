@@ -200,6 +200,8 @@ class Defaults(BaseModel, frozen=True, extra="forbid", strict=True):
     system: FilledText | None = None
     betas: Betas = ()
     header: Header = "auto"
+    require_marker: bool = False
+    """Whether a file is taken only when `<name>.ready` lies beside it."""
     output: Output = Output()
 
 
@@ -228,6 +230,7 @@ class LaneKeys(BaseModel, frozen=True, extra="forbid", strict=True):
     system: FilledText | None = None
     betas: Betas | None = None
     header: Header | None = None
+    require_marker: bool | None = None
     max_attempts: Count | None = None
     window: LaneWindow = LaneWindow()
     output: LaneOutput = LaneOutput()

@@ -44,6 +44,7 @@ class LaneSettings:
     betas: tuple[str, ...]
     """Those of [api], which are in every batch, then the lane's or the defaults'; each once."""
     header: Header
+    require_marker: bool
     window: Window
     output_extension: str
     max_attempts: int
@@ -79,6 +80,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
             system=_first(own.system, defaults.system),
             betas=tuple(dict.fromkeys((*self.api.betas, *_stated(own.betas, defaults.betas)))),
             header=_stated(own.header, defaults.header),
+            require_marker=_stated(own.require_marker, defaults.require_marker),
             window=_window(own.window, self.window),
             output_extension=_stated(own.output.extension, defaults.output.extension),
             max_attempts=_stated(own.max_attempts, self.retry.max_attempts),

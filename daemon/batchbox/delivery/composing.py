@@ -9,12 +9,21 @@ from batchbox.lifecycle import RequestEvent
 from batchbox.model import ErrorType
 from batchbox.pricing import Catalogue, usage_from
 from batchbox.results import ResultLine
-from batchbox.store.charges import charge_for
+from batchbox.store.charges import Charge, charge_for
 from batchbox.store.delivery import Ended, Undelivered
-from batchbox.triage import Answered, Failed, Hold, Incomplete, Retry, judge_line, what_to_do
+from batchbox.triage import Answered, Failed, Hold, Incomplete, Retry, Verdict, judge_line, what_to_do
 
 NOBODY_KNOWS_WHETHER_BILLED = frozenset({ErrorType.RESULT_MISSING, ErrorType.RESULTS_GONE})
 """Without a line of results, nothing says whether the request was answered, and billed."""
+
+NEVER_SENT = frozenset({ErrorType.CANCELED, ErrorType.WITHDRAWN})
+"""Among the errors of requests without a line of results."""
+
+_ANSWERED_ALL_THE_SAME = (
+    "It was cancelled when it had been sent. The API answered it all the same and billed it: the answer is below."
+)
+_NOT_ANSWERED = "It was cancelled when it had been sent. The API did not answer it, and billed nothing."
+_UNKNOWN = "It was cancelled when it had been sent. What the API says of it does not tell whether it was billed."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +48,14 @@ class Composed:
 
 def compose(request: Undelivered, line: ResultLine, catalogue: Catalogue) -> Composed:
     """Decide what a line of results means for its request."""
-    facts = replace(line.facts, max_tokens=request.max_tokens)
-    match judge_line(facts):
+    verdict = judge_line(replace(line.facts, max_tokens=request.max_tokens))
+    if request.is_canceled:
+        return _canceled(request, line, verdict, catalogue)
+    return _judged(request, line, verdict, catalogue)
+
+
+def _judged(request: Undelivered, line: ResultLine, verdict: Verdict, catalogue: Catalogue) -> Composed:
+    match verdict:
         case Answered():
             return _answer(request, line, catalogue, reason=None)
         case Incomplete(reason=reason):
@@ -75,7 +90,47 @@ def _held(request: Undelivered, line: ResultLine, text: str) -> Composed:
     return Composed(request=request, ended=ended, files=[], hold_reason=text)
 
 
+def _canceled(request: Undelivered, line: ResultLine, verdict: Verdict, catalogue: Catalogue) -> Composed:
+    """Write down a request that was cancelled when it could not be taken back any more, with whatever came of it."""
+    hold_reason = verdict.text if isinstance(verdict, Hold) else None
+    billed = verdict.billed if isinstance(verdict, Failed) else False
+    if not isinstance(verdict, (Answered, Incomplete)):
+        failure = _failure(ErrorType.CANCELED, _NOT_ANSWERED if billed is False else _UNKNOWN, billed=billed)
+        failed = _error(request, failure, event=RequestEvent.FAIL, request_id=line.request_id)
+        return replace(failed, hold_reason=hold_reason)
+    reason = verdict.reason if isinstance(verdict, Incomplete) else None
+    answer, charge = _bought(request, line, catalogue, reason=reason)
+    failure = _failure(ErrorType.CANCELED, _ANSWERED_ALL_THE_SAME, billed=True)
+    facts = _facts(request, ended_at=request.tries[-1].ended_at, model=charge.model)
+    ended = Ended(
+        request_id=request.request_id,
+        event=RequestEvent.FAIL,
+        error_type=failure.type,
+        error_text=failure.text,
+        charge=charge,
+    )
+    pieces = error_json(facts, failure, unwanted=answer)
+    return Composed(
+        request=request, ended=ended, files=[NamedFile(suffix=".error.json", pieces=pieces, is_marker=True)]
+    )
+
+
 def _answer(request: Undelivered, line: ResultLine, catalogue: Catalogue, *, reason: str | None) -> Composed:
+    answer, charge = _bought(request, line, catalogue, reason=reason)
+    facts = _facts(request, ended_at=request.tries[-1].ended_at, model=charge.model)
+    files = [NamedFile(suffix=".result.json", pieces=result_json(facts, answer), is_marker=True)]
+    if line.text:
+        suffix = f".{request.extension}" if reason is None else f".incomplete.{request.extension}"
+        files.insert(0, NamedFile(suffix=suffix, pieces=[line.text], is_marker=False))
+    event = RequestEvent.ANSWER if reason is None else RequestEvent.CUT_SHORT
+    return Composed(
+        request=request, ended=Ended(request_id=request.request_id, event=event, charge=charge), files=files
+    )
+
+
+def _bought(
+    request: Undelivered, line: ResultLine, catalogue: Catalogue, *, reason: str | None
+) -> tuple[Answer, Charge]:
     model = line.model or request.model
     charge = charge_for(
         line,
@@ -91,15 +146,7 @@ def _answer(request: Undelivered, line: ResultLine, catalogue: Catalogue, *, rea
         cost_usd=catalogue.cost_usd(model, usage_from(line.usage)),
         message=line.message,
     )
-    facts = _facts(request, ended_at=request.tries[-1].ended_at, model=model)
-    files = [NamedFile(suffix=".result.json", pieces=result_json(facts, answer), is_marker=True)]
-    if line.text:
-        suffix = f".{request.extension}" if reason is None else f".incomplete.{request.extension}"
-        files.insert(0, NamedFile(suffix=suffix, pieces=[line.text], is_marker=False))
-    event = RequestEvent.ANSWER if reason is None else RequestEvent.CUT_SHORT
-    return Composed(
-        request=request, ended=Ended(request_id=request.request_id, event=event, charge=charge), files=files
-    )
+    return answer, charge
 
 
 def _failure(error_type: str, text: str, *, billed: bool | None) -> Failure:
@@ -109,6 +156,8 @@ def _failure(error_type: str, text: str, *, billed: bool | None) -> Failure:
 def _error(request: Undelivered, failure: Failure, *, event: RequestEvent, request_id: str | None = None) -> Composed:
     ended_at = request.ended_at or (request.tries[-1].ended_at if request.tries else None)
     facts = with_request_id(_facts(request, ended_at=ended_at, model=request.model), request_id)
+    if request.error_type in NEVER_SENT:
+        facts = replace(facts, attempts=request.attempts)
     return Composed(
         request=request,
         ended=Ended(request_id=request.request_id, event=event, error_type=failure.type, error_text=failure.text),

@@ -6,24 +6,34 @@ while writing parts     | hidden parts                             | removes the
 after taking stems      | stems recorded, hidden parts             | writes the same names
 between the renames     | some visible, none recorded              | renames the same content over them
 after the renames       | all visible, none recorded               | the same
-after the commit        | all recorded                             | skips them
+after the commit        | all recorded, notes for other daemons    | skips them, and removes the notes at the start
+
+A request of which a name is refused is not recorded and waits, while the others go on. After REFUSED_SECONDS it gets
+the next stem, which is recorded first too; what was shown of it under the former one then goes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from batchbox.delivery.composing import Composed
 from batchbox.documents import HEAD_BYTES, custom_id_in, wire_ids_in
-from batchbox.folders.outbox import NewFile, Outbox, Part, Publication
+from batchbox.folders.outbox import MARKERS, NewFile, Outbox, Part, Publication, Published, StemUse
+from batchbox.folders.stems import note_name
+from batchbox.logs import shown
 from batchbox.model import Lane, Now
 from batchbox.naming import stem_for
 from batchbox.store.delivery import DeliveryStore, Ended, Undelivered
 
-MARKERS = (".result.json", ".error.json")
 STEM_CHECKS_MAX = 4
 """In so many of the taken stems it is looked whether they were taken for this very request, the latest first."""
 STEM_TRIES_MAX = 100
 """How often a stem that somebody else took at the last moment is exchanged before delivery backs off."""
+REFUSED_SECONDS = 60.0
+"""How long a stem is tried of which a name is refused: whoever holds a file open may let go of it."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +58,48 @@ class _Stem:
     """The stem of a request's files."""
 
     text: str
-    is_new: bool
-    """Chosen just now and free: a file that has it all the same is somebody else's."""
-    is_replaced: bool
-    """Whether what has it goes first: an earlier request's answer."""
+    use: StemUse
+    former: str | None = None
+    """The one that it takes the place of, because a name of it was refused for too long."""
+
+
+class Refusals:
+    """Since when requests wait for a name that is refused, by the monotonic clock. One delivery stage writes it."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+
+    def note(self, request_id: int, now: Now) -> bool:
+        """Write down that a request waits; return whether that is news."""
+        is_news = request_id not in self._since
+        self._since.setdefault(request_id, now.monotonic)
+        return is_news
+
+    def forget(self, request_id: int) -> None:
+        """Write down that it does not."""
+        self._since.pop(request_id, None)
+
+    def is_over(self, request_id: int, now: Now) -> bool:
+        """Say whether it has waited for long enough."""
+        return now.monotonic - self._since.get(request_id, now.monotonic) >= REFUSED_SECONDS
 
 
 class Publisher:
     """One lane's way into the outbox, for as long as one batch is delivered."""
 
-    def __init__(self, lane: Lane, *, store: DeliveryStore, outbox: Outbox, replaces_old: bool) -> None:
+    def __init__(
+        self, lane: Lane, *, store: DeliveryStore, outbox: Outbox, refusals: Refusals, replaces_old: bool
+    ) -> None:
         self._lane = lane
         self._store = store
         self._outbox = outbox
+        self._refusals = refusals
         self._replaces_old = replaces_old
         self._taken: set[str] | None = None  # stems in the folder and in the database, case-folded; read once
+        self.refused: set[int] = set()
+        """Requests that were left to wait for a name."""
+        self.overtaken: set[int] = set()
+        """Requests that were cancelled after it was decided what to write of them: their line is to be read again."""
 
     async def write(self, composed: Sequence[Composed]) -> list[Written]:
         """Write the files' parts: hidden, and not durable yet."""
@@ -78,62 +115,126 @@ class Publisher:
         ]
 
     async def publish(self, group: Sequence[Written], now: Now) -> None:
-        """Make a group visible, durably and in order, and then record it."""
+        """Make a group visible, durably and in order, and then record it, without those that are refused a name."""
         visible = [written for written in group if written.files]
+        refused: AbstractSet[int] = frozenset()
+        noted: AbstractSet[str] = frozenset()
         if visible:
-            await self._show(visible)
-        await self._store.record([written.ended for written in group], now=now.wall)
+            refused, noted = await self._show(visible, now)
+        left = refused | self.overtaken
+        done = [written for written in group if written.request.request_id not in left]
+        await self._store.record([written.ended for written in done], now=now.wall)
+        if noted:
+            await self._outbox.release(self._lane, noted)
 
-    async def _show(self, group: Sequence[Written]) -> None:
-        stems = {one.request.request_id: await self._stem(one.request) for one in group}
+    async def _show(self, group: Sequence[Written], now: Now) -> tuple[AbstractSet[int], AbstractSet[str]]:
+        """Return the requests that were refused a name, and the stems to be released when the others are recorded."""
+        stems = {one.request.request_id: await self._stem(one.request, now) for one in group}
+        lost: set[str] = set()
         for _ in range(STEM_TRIES_MAX):
-            unrecorded = [one.request.request_id for one in group if one.request.stem is None]
-            if unrecorded:
-                await self._store.take_stems([(id_, stems[id_].text) for id_ in unrecorded])
-            taken = await self._publish(group, stems)
-            if not taken:
-                return
+            group = await self._take_stems(group, stems)
+            published = await self._publish(group, stems)
+            if not published.taken:
+                return self._note_refused(group, stems, published, now), published.noted - published.refused
+            lost |= published.taken
             for one in group:
-                if any(stems[one.request.request_id].text + file.suffix in taken for file in one.files):
-                    stems[one.request.request_id] = await self._stem(one.request)
+                stem = stems[one.request.request_id]
+                if stem.text in published.taken:
+                    other = await self._next_stem(one.request, lost)
+                    stems[one.request.request_id] = replace(other, former=stem.former)
         raise FileExistsError(f"somebody else took a new name {STEM_TRIES_MAX} times just before it was used")
 
-    async def _publish(self, group: Sequence[Written], stems: Mapping[int, _Stem]) -> set[str]:
+    async def _take_stems(self, group: Sequence[Written], stems: Mapping[int, _Stem]) -> Sequence[Written]:
+        """Record the stems that are not; return the group without the requests that were cancelled meanwhile."""
+        texts = {one.request.request_id: stems[one.request.request_id].text for one in group}
+        unrecorded = [one.request for one in group if one.request.stem != texts[one.request.request_id]]
+        if not unrecorded:
+            return group
+        overtaken = await self._store.take_stems(
+            {request.request_id: texts[request.request_id] for request in unrecorded},
+            canceled={request.request_id for request in unrecorded if request.is_canceled},
+        )
+        if not overtaken:
+            return group
+        self.overtaken |= overtaken
+        parts = [file.part for one in group if one.request.request_id in overtaken for file in one.files]
+        await self._outbox.discard(self._lane, parts)
+        return [one for one in group if one.request.request_id not in overtaken]
+
+    async def _publish(self, group: Sequence[Written], stems: Mapping[int, _Stem]) -> Published:
         publications = [
-            Publication(part=file.part, name=stem.text + file.suffix, is_new=stem.is_new)
+            Publication(
+                part=file.part,
+                stem=stem.text,
+                suffix=file.suffix,
+                use=stem.use,
+                wire_ids=[each.wire_id for each in one.request.tries],
+                former_stem=stem.former,
+            )
             for one in group
             for stem in [stems[one.request.request_id]]
             for file in one.files
         ]
-        replaced = [stem.text for stem in stems.values() if stem.is_replaced]
-        return await self._outbox.publish(self._lane, publications, replaced=replaced)
+        return await self._outbox.publish(self._lane, publications)
 
-    async def _stem(self, request: Undelivered) -> _Stem:
-        if request.stem is not None:
-            return _Stem(text=request.stem, is_new=False, is_replaced=self._replaces_old)
+    def _note_refused(
+        self, group: Sequence[Written], stems: Mapping[int, _Stem], published: Published, now: Now
+    ) -> set[int]:
+        refused = set()
+        for one in group:
+            request_id, stem = one.request.request_id, stems[one.request.request_id].text
+            if stem not in published.refused:
+                self._refusals.forget(request_id)
+                continue
+            refused.add(request_id)
+            if self._refusals.note(request_id, now):
+                log.warning(
+                    "answer waits: a name in the outbox is refused, perhaps because somebody has the file open",
+                    extra={"lane": shown(self._lane), "stem": stem},
+                )
+        self.refused |= refused
+        return refused
+
+    async def _stem(self, request: Undelivered, now: Now) -> _Stem:
+        if request.stem is None:
+            return await self._next_stem(request, lost=set())
+        if not self._refusals.is_over(request.request_id, now):
+            return _Stem(text=request.stem, use=StemUse.REPLACED if self._replaces_old else StemUse.OWN)
+        self._refusals.forget(request.request_id)  # the next one has its own time
+        stem, _ = await self._free_stem(request)
+        return _Stem(text=stem, use=StemUse.NEW, former=request.stem)
+
+    async def _next_stem(self, request: Undelivered, lost: Collection[str]) -> _Stem:
+        stem, passed = await self._free_stem(request)
+        passed = [each for each in passed if each not in lost]
+        own = await self._own_stem(passed, request) if passed else None
+        return own or _Stem(text=stem, use=StemUse.NEW)
+
+    async def _free_stem(self, request: Undelivered) -> tuple[str, Sequence[str]]:
+        """Take a stem that nobody has, as far as we know; return it, and those that somebody has."""
         taken = await self._taken_stems()
         base = stem_for(request.custom_id)
         stem, passed = base, []
         while stem.casefold() in taken:
             passed.append(stem)
             stem = f"{base}__{len(passed) + 1}"
-        if passed and (own := await self._own_stem(passed, request)):
-            return own
         taken.add(stem.casefold())
-        return _Stem(text=stem, is_new=True, is_replaced=False)
+        return stem, passed
 
     async def _own_stem(self, passed: Sequence[str], request: Undelivered) -> _Stem | None:
         """Return the taken stem that is the request's: the database may be older than the outbox, or it is replaced."""
         latest = [*reversed(passed[-STEM_CHECKS_MAX:]), passed[0]]
-        names = [stem + marker for stem in latest for marker in MARKERS]
-        heads = dict(zip(names, await self._outbox.heads(self._lane, names, length=HEAD_BYTES), strict=True))
+        stem_of = {stem + marker: stem for stem in latest for marker in MARKERS}
+        stem_of |= {note_name(stem): stem for stem in latest}  # a lost instance's, which had not come to the marker
+        read = await self._outbox.heads(self._lane, list(stem_of), length=HEAD_BYTES)
+        heads = dict(zip(stem_of, read, strict=True))
         wire_ids = {each.wire_id for each in request.tries}
         for name, head in heads.items():
             if head is not None and not wire_ids.isdisjoint(wire_ids_in(head)):
-                return _Stem(text=name.partition(".")[0], is_new=False, is_replaced=False)
+                return _Stem(text=stem_of[name], use=StemUse.OWN)
         old = [heads[passed[0] + marker] for marker in MARKERS]
         if self._replaces_old and any(head is not None and custom_id_in(head) == request.custom_id for head in old):
-            return _Stem(text=passed[0], is_new=False, is_replaced=True)
+            return _Stem(text=passed[0], use=StemUse.REPLACED)
         return None
 
     async def _taken_stems(self) -> set[str]:

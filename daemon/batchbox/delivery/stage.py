@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from batchbox.api import ApiTrouble, BatchesApi, TroubleKind
 from batchbox.delivery.composing import compose_failing
 from batchbox.delivery.losses import Losses
-from batchbox.delivery.publishing import Publisher
+from batchbox.delivery.publishing import Publisher, Refusals
 from batchbox.delivery.reading import Reading
 from batchbox.delivery.tidying import Tidying
 from batchbox.errors import RootOfflineError, StateNotWritableError
@@ -30,6 +30,8 @@ from batchbox.store.holds import HoldStore
 from batchbox.timing import Backoff
 
 GROUP_ANSWERS = 256
+REFUSED_AGAIN_SECONDS = 5.0
+"""After so long an error that was refused a name is tried again."""
 SHORT_READS_MAX = 3
 """After so many complete reads without a line, the line is missing."""
 IDLE_SECONDS = 300.0
@@ -92,6 +94,9 @@ class Delivery:
         )
         self._tidying = Tidying(store=store, shelves=shelves, manifests=manifests, done_days=settings.done_days)
         self._leftovers_removed = False
+        self._refusals = Refusals()
+        self._refused_errors: set[int] = set()  # requests whose errors wait for a name,
+        self._refused_until = 0.0  # and for how long
 
     async def step(self, now: Now) -> float:
         """Deliver what has ended; return the monotonic moment of the next step."""
@@ -112,7 +117,7 @@ class Delivery:
 
     async def _work(self, now: Now) -> float:
         if not self._leftovers_removed:
-            await self._outbox.remove_leftovers()
+            await self._outbox.remove_leftovers(stems_in_use=await self._store.all_stems_in_use())
             self._leftovers_removed = True
         await self._publish_failing(now)
         for batch in await self._store.ended():
@@ -124,7 +129,10 @@ class Delivery:
         await self._tidying.step(now)
         ended = await self._store.ended()
         self._batch_backoffs = {batch.id: self._backoff_of(batch) for batch in ended}
-        return min([now.monotonic + IDLE_SECONDS, *(backoff.until for backoff in self._batch_backoffs.values())])
+        waits = [backoff.until for backoff in self._batch_backoffs.values()]
+        if self._refused_errors:
+            waits.append(self._refused_until)
+        return min([now.monotonic + IDLE_SECONDS, *waits])
 
     def _backoff_of(self, batch: EndedBatch) -> Backoff:
         backoff = self._batch_backoffs.get(batch.id)
@@ -134,7 +142,11 @@ class Delivery:
         """Write the errors of requests that ended without a line of results."""
         publishers: dict[Lane, Publisher] = {}  # each lists its outbox once, however many groups there are
         closed: set[Lane] = set()
-        while failing := await self._store.failing(limit=GROUP_ANSWERS, closed_lanes=closed):
+        if now.monotonic >= self._refused_until:
+            self._refused_errors = set()
+        while failing := await self._store.failing(
+            limit=GROUP_ANSWERS, closed_lanes=closed, waiting=self._refused_errors
+        ):
             for lane, requests in by_lane(failing).items():
                 publisher = publishers.setdefault(lane, self._publisher(lane))
                 try:
@@ -143,6 +155,9 @@ class Delivery:
                 except OSError as error:
                     self._note_closed_lane(lane, error)
                     closed.add(lane)
+                if publisher.refused - self._refused_errors:
+                    self._refused_errors |= publisher.refused
+                    self._refused_until = now.monotonic + REFUSED_AGAIN_SECONDS
 
     def _note_closed_lane(self, lane: Lane, error: OSError) -> None:
         """Let a lane's outbox that cannot be written wait alone; any other fault goes on."""
@@ -152,16 +167,23 @@ class Delivery:
         log.warning("lane's outbox cannot be written", extra={"lane": shown(lane), "why": str(error)})
 
     def _publisher(self, lane: Lane) -> Publisher:
-        return Publisher(lane, store=self._store, outbox=self._outbox, replaces_old=self._settings.replaces_old)
+        return Publisher(
+            lane,
+            store=self._store,
+            outbox=self._outbox,
+            refusals=self._refusals,
+            replaces_old=self._settings.replaces_old,
+        )
 
     async def _deliver(self, batch: EndedBatch, now: Now) -> None:
         backoff = self._batch_backoffs.setdefault(batch.id, self._backoff_of(batch))
+        publisher = self._publisher(batch.lane)
         reading = Reading(
             batch,
             store=self._store,
             holds=self._holds,
             api=self._api,
-            publisher=self._publisher(batch.lane),
+            publisher=publisher,
             catalogue=self._catalogue,
             clock=self._clock,
             keep_going=self._keep_going,
@@ -177,6 +199,11 @@ class Delivery:
             backoff.fail(now.monotonic, chance=self._chance())
             return
         if not is_complete:  # stopping: the rest is delivered after the next start
+            return
+        if publisher.overtaken:  # cancelled while they were written: another reading writes what is true now
+            return
+        if publisher.refused:  # a stream that is read again brings them again
+            backoff.fail(now.monotonic, chance=self._chance())
             return
         left = await self._store.undelivered_count(batch.id)
         if left and batch.short_reads + 1 < SHORT_READS_MAX:
@@ -220,4 +247,4 @@ class Delivery:
         taken = {source.id: name for source, name in zip(unnamed, names, strict=True)}
         await self._store.take_targets(taken.items())
         moves = [Move(claim=source.claim, target=source.target or taken[source.id]) for source in sources]
-        await self._shelves.archive(lane, moves)
+        await self._shelves.archive(lane, moves)  # what stays in processing/ is moved when that is listed next

@@ -141,6 +141,8 @@ class Sender:
         if batch.replaces is not None:  # surely not sent; but closing it may be what failed, or was cancelled
             await self._manifests.close(batch.replaces)
         sending = await self._intend(batch, now)
+        if sending is None:  # a request was cancelled just now: the batch goes out without it
+            return None
         facts = {"nonce": sending.nonce, "lane": shown(batch.lane), "request_count": batch.request_count}
         try:
             await self._manifests.write(sending.nonce, self._manifest(batch, sending))
@@ -168,7 +170,7 @@ class Sender:
         with suppress(OSError, RootOfflineError):  # the root may be what failed; an open manifest says "perhaps"
             await self._manifests.close(nonce)
 
-    async def _intend(self, batch: SealedBatch, now: Now) -> Sending:
+    async def _intend(self, batch: SealedBatch, now: Now) -> Sending | None:
         newest = await self._api.list_batches(limit=1)
         sending = Sending(
             nonce=new_nonce(os.urandom(5)),
@@ -179,8 +181,7 @@ class Sender:
             replaces=batch.replaces,
             intended_at=now.wall,
         )
-        await self._store.intend(sending)
-        return sending
+        return sending if await self._store.intend(sending) else None
 
     async def _manifest(self, batch: SealedBatch, sending: Sending) -> AsyncIterator[bytes]:
         yield manifest_head(

@@ -14,8 +14,10 @@ from batchbox.dispatch.reconcile import Reconciler
 from batchbox.dispatch.refusals import Refusals
 from batchbox.dispatch.sending import Sender, Setback
 from batchbox.dispatch.twins import Twins
+from batchbox.dispatch.verifying import GONE_SECONDS, Verdict, Verifier
 from batchbox.errors import RootOfflineError
 from batchbox.model import Now
+from batchbox.store.cancelling import CancelStore
 from batchbox.store.dispatch import SealedBatch
 from batchbox.store.holds import HoldName, HoldStore, Keeper
 from batchbox.timing import PLACE_SECONDS_MAX
@@ -32,24 +34,30 @@ class Dispatch:
         self,
         *,
         choosing: Choosing,
+        verifier: Verifier,
         sender: Sender,
         refusals: Refusals,
+        cancelling: CancelStore,
         reconciler: Reconciler,
         twins: Twins,
         holds: HoldStore,
         sending_keeper: Keeper,
         credit_keeper: Keeper,
         shortage: Callable[[], Awaitable[str | None]],
+        ring_delivery: Callable[[], None],
     ) -> None:
         self._choosing = choosing
+        self._verifier = verifier
         self._sender = sender
         self._refusals = refusals
+        self._cancelling = cancelling
         self._reconciler = reconciler
         self._twins = twins
         self._holds = holds
         self._sending = sending_keeper
         self._credit = credit_keeper
         self._shortage = shortage
+        self._ring_delivery = ring_delivery
         self._setback: Setback | None = None
         self._told: str | None = None  # why sending holds, as the log has it
 
@@ -58,6 +66,7 @@ class Dispatch:
         await self._sender.record_acceptance(now)
         due = min(await self._reconcile(now), await self._twins.step(now), now.monotonic + IDLE_SECONDS)
         await self._refusals.step(now)
+        await self._end_canceled(now)
         await self._note_setback(now)
         if now.monotonic < self._sending.until:
             return min(self._sending.until, due)
@@ -71,16 +80,36 @@ class Dispatch:
         await self._release_hold()
         return due if is_probing else await self._choosing.due_at(now, at_latest=due)
 
+    async def _end_canceled(self, now: Now) -> None:
+        """Take what was cancelled out of what is to be sent, whether or not anything may be sent now."""
+        while await self._cancelling.end_unsent(now=now.wall):
+            self._ring_delivery()
+
     async def _send(self, batch: SealedBatch, now: Now) -> None:
         shortage = await self._shortage()
         if shortage is not None:
             self._setback = Setback(reason=shortage, wait_at_most=PLACE_SECONDS_MAX)
+            return
+        if not await self._is_as_read(batch, now):
             return
         self._choosing.serve(batch)
         self._setback = await self._sender.send(batch, now)
         self._choosing.put_off(batch, now, chance=random.random())  # noqa: S311 - spreads retries, hides nothing
         if self._setback is None:
             await self._release_hold()
+
+    async def _is_as_read(self, batch: SealedBatch, now: Now) -> bool:
+        """Look at the batch's files once more; say whether it may be sent."""
+        try:
+            verdict = await self._verifier.verify(batch.id, now)
+        except (OSError, RootOfflineError) as error:
+            reason = f"the dropped files cannot be read once more: {error}"
+            self._setback = Setback(reason=reason, wait_at_most=PLACE_SECONDS_MAX)
+            return False
+        if verdict is Verdict.MISSING:
+            reason = "a dropped file cannot be found in processing/: it is looked for once more"
+            self._setback = Setback(reason=reason, wait_at_least=GONE_SECONDS, wait_at_most=GONE_SECONDS)
+        return verdict is Verdict.AS_READ
 
     async def _reconcile(self, now: Now) -> float:
         try:

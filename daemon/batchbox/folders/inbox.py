@@ -1,4 +1,4 @@
-"""The inbox and the claims: list, sample, claim by rename, read.
+"""The inbox and the claims: sample, claim by rename, read.
 
 A rename is the only lock: whoever's rename succeeds owns the file. Names are whatever the file system has; nothing
 that is not a regular file is ever opened for its content.
@@ -6,16 +6,27 @@ that is not a regular file is ever opened for its content.
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from typing import TypeVar
 
 from batchbox.folders.layout import INBOX, PROCESSING, claims_folder, lane_folder
-from batchbox.folders.reading import READ_BYTES, Claim, Read, ReadRules, read_claim
-from batchbox.folders.root import Root, exists, folder, is_about_one_name, is_folder, opened, sync_folder
+from batchbox.folders.listing import Listing, list_inbox
+from batchbox.folders.markers import drop_markers, put_marker_back, settle_markers, take_marker
+from batchbox.folders.reading import READ_BYTES, Claim, FileFacts, Read, ReadRules, digest_of, facts_of, read_claim
+from batchbox.folders.root import (
+    Root,
+    exists,
+    folder,
+    is_about_one_name,
+    is_folder,
+    leaving_what_resists,
+    opened,
+    sync_folder,
+)
 from batchbox.formats import REQUEST_BYTES_MAX, FileKind, breaks_off
 from batchbox.model import INBOX_LANE, Instance, Lane
 from batchbox.settling import Sample
@@ -23,19 +34,7 @@ from batchbox.settling import Sample
 T = TypeVar("T")
 
 TAIL_BYTES = 64
-LANES_MAX = 1000
 READ_PIECE_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """What is in the inbox: names, and nothing that would cost a call per file."""
-
-    names: dict[Lane, list[str]]
-    ignored_folders: list[str] = field(default_factory=list)
-    """Folders that cannot be lanes: a name that is not UTF-8, or one that differs from another's in case alone."""
-    closed_folders: list[str] = field(default_factory=list)
-    """Lanes whose folder we may not read, or cannot just now."""
 
 
 class ClaimOutcome(StrEnum):
@@ -63,6 +62,8 @@ class Wanted:
     sample: Sample
     check: FileKind | None
     """As which kind its content must have an end; None: it is taken as it is."""
+    marker: str | None = None
+    """The file beside it that says that it is complete, and that goes with it."""
 
 
 class Inbox:
@@ -75,36 +76,61 @@ class Inbox:
 
     async def listing(self, is_ignored: Callable[[str], bool]) -> Listing:
         """Return the names in the inbox and in every lane, without those that are never requests."""
-        return await self._root.run(lambda root: _list(root, is_ignored))
+        return await self._root.run(lambda root: list_inbox(root, is_ignored))
 
-    async def sample(self, lane: Lane, names: Sequence[str]) -> tuple[dict[str, Sample], float]:
+    async def sample(
+        self, lane: Lane, names: Sequence[str], known: Mapping[str, Sample] | None = None
+    ) -> tuple[dict[str, Sample], float]:
         """Look at the files; those that have gone, or cannot be looked at just now, are not in the answer.
+
+        A known sample is returned again, and the file not opened, if size and times are still what they were: that
+        will do for a file that is not to be taken yet.
 
         Returns the monotonic moment of the samples too: when they were taken, not when the step began. Between the
         two a writer may have written for as long as everything else in the step took.
         """
-        return await self._root.run(lambda root: (_sample_all(root, lane, names), self._monotonic()))
+        return await self._root.run(lambda root: (_sample_all(root, lane, names, known or {}), self._monotonic()))
 
     async def claim(self, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
         """Make still files ours, durably. Each is looked at once more just before."""
         return await self._root.run(lambda root: self._claim(root, lane, files))
 
+    async def remove(self, lane: Lane, samples: Mapping[str, Sample]) -> None:
+        """Delete files from the inbox, those that are still as in their samples."""
+        await self._root.run(lambda root: _remove(root, lane, samples))
+
+    async def facts(self, claims: Sequence[Claim]) -> list[FileFacts | None]:
+        """Return what the file system says of claims; None for one that is no regular file, or has gone."""
+        return await self._root.run(lambda root: self._facts(root, claims))
+
     async def claims(self) -> list[Claim]:
-        """Return everything in processing/<instance>/, oldest first."""
+        """Return everything in processing/<instance>/, oldest first.
+
+        A marker that was claimed and whose file was not is put back beside it: we died between the two.
+        """
         return await self._root.run(self._claims)
 
-    async def read(
-        self, claims: Sequence[Claim], parse: Callable[[Claim, bytes], T], rules: ReadRules
-    ) -> tuple[list[Read[T]], int]:
-        """Read claimed files whole and parse them, in the root's thread, until READ_BYTES are read.
+    async def read(self, claims: Sequence[Claim], rules: ReadRules) -> tuple[list[Read], int]:
+        """Read claimed files whole, until READ_BYTES are read.
 
         Returns what was looked at, and how many of the claims that covers; one that has gone is covered alone.
         """
-        return await self._root.run(lambda root: self._read_some(root, claims, parse, rules))
+        return await self._root.run(lambda root: self._read_some(root, claims, rules))
 
     async def read_part(self, claim: Claim, *, offset: int, length: int) -> bytes:
         """Return the next bytes of a long file; empty at its end."""
         return await self._root.run(lambda root: self._read_part(root, claim, offset, length))
+
+    async def sample_claims(self, lane: Lane, names: Sequence[str]) -> tuple[dict[str, Sample], float]:
+        """Look at claimed files, as `sample` does at dropped ones."""
+        return await self._root.run(lambda root: (self._sample_claims(root, lane, names), self._monotonic()))
+
+    async def digests(self, lane: Lane, claims: Sequence[str]) -> list[bytes | None]:
+        """Return the SHA-256 of each claimed file as it is now, None for one that has gone.
+
+        Of a file that cannot be read just now it is empty. Raises OSError for what is not about one file.
+        """
+        return await self._root.run(lambda root: self._digests(root, lane, claims))
 
     def _claim(self, root: int, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
         with ExitStack() as stack:
@@ -117,7 +143,16 @@ class Inbox:
             if ClaimOutcome.CLAIMED in outcomes:
                 sync_folder(claims)  # the new name first: dying between the two leaves two names, never none
                 sync_folder(inbox)
+            taken = [file for file, outcome in zip(files, outcomes, strict=True) if outcome is ClaimOutcome.CLAIMED]
+            drop_markers([file.claim_name for file in taken if file.marker is not None], claims=claims)
         return outcomes
+
+    def _facts(self, root: int, claims: Sequence[Claim]) -> list[FileFacts | None]:
+        found = []
+        for claim in claims:
+            with claims_folder(root, self._instance, claim.lane) as descriptor:
+                found.append(facts_of(claim.name, claims=descriptor))
+        return found
 
     def _claims(self, root: int) -> list[Claim]:
         with (
@@ -129,19 +164,26 @@ class Inbox:
                 lanes = [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
             for lane in lanes:
                 with folder(own, lane) as descriptor:
-                    claims += [Claim(lane=Lane(lane), name=name) for name in os.listdir(descriptor)]
+                    names = settle_markers(root, Lane(lane), claims=descriptor)
+                    claims += [Claim(lane=Lane(lane), name=name) for name in names]
         return sorted(claims, key=lambda claim: claim.name)
 
-    def _read_some(
-        self, root: int, claims: Sequence[Claim], parse: Callable[[Claim, bytes], T], rules: ReadRules
-    ) -> tuple[list[Read[T]], int]:
-        reads: list[Read[T]] = []
+    def _sample_claims(self, root: int, lane: Lane, names: Sequence[str]) -> dict[str, Sample]:
+        with claims_folder(root, self._instance, lane) as claims:
+            return _samples_in(claims, names)
+
+    def _digests(self, root: int, lane: Lane, names: Sequence[str]) -> list[bytes | None]:
+        with claims_folder(root, self._instance, lane) as claims:
+            return [digest_of(name, parent=claims) for name in names]
+
+    def _read_some(self, root: int, claims: Sequence[Claim], rules: ReadRules) -> tuple[list[Read], int]:
+        reads: list[Read] = []
         count = size_bytes = 0
         for lane, of_lane in groupby(claims, key=lambda claim: claim.lane):
             with claims_folder(root, self._instance, lane) as descriptor:
                 for claim in of_lane:
                     count += 1
-                    read = read_claim(claim, parse, rules, claims=descriptor)
+                    read = read_claim(claim, rules, claims=descriptor)
                     if read is None:
                         continue
                     reads.append(read)
@@ -158,59 +200,18 @@ class Inbox:
             return os.pread(descriptor, length, offset)
 
 
-def _list(root: int, is_ignored: Callable[[str], bool]) -> Listing:
-    names: dict[Lane, list[str]] = {INBOX_LANE: []}
-    ignored: list[str] = []
-    closed: list[str] = []
-    with folder(root, INBOX) as inbox:
-        with os.scandir(inbox) as entries:
-            found = sorted((entry.name, is_folder(entry)) for entry in entries)
-        seen: set[str] = set()
-        for name, may_be_lane in found:
-            if is_ignored(name):
-                continue
-            if not may_be_lane:
-                names[INBOX_LANE].append(name)
-                continue
-            if name.casefold() in seen or len(seen) >= LANES_MAX or not _is_utf8(name):
-                ignored.append(name)
-                continue
-            seen.add(name.casefold())
-            try:
-                names[Lane(name)] = _lane_names(inbox, name, is_ignored)
-            except (FileNotFoundError, NotADirectoryError):  # removed or replaced since it was listed
-                continue
-            except OSError:  # a lane is somebody's folder: it stops alone
-                closed.append(name)
-    return Listing(names=names, ignored_folders=ignored, closed_folders=closed)
-
-
-def _lane_names(inbox: int, lane: str, is_ignored: Callable[[str], bool]) -> list[str]:
-    with folder(inbox, lane) as descriptor:
-        os.stat(".", dir_fd=descriptor)  # a folder that may be read and not searched has names, and nothing more
-        with os.scandir(descriptor) as entries:
-            return sorted(entry.name for entry in entries if not is_ignored(entry.name) and not is_folder(entry))
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _sample_all(root: int, lane: Lane, names: Sequence[str]) -> dict[str, Sample]:
-    samples = {}
+def _sample_all(root: int, lane: Lane, names: Sequence[str], known: Mapping[str, Sample]) -> dict[str, Sample]:
     try:
         with lane_folder(root, INBOX, lane) as inbox:
-            for name in names:
-                sample = _sample(name, parent=inbox)
-                if sample is not None:
-                    samples[name] = sample
+            same = {name: known[name] for name in names if name in known and _is_same(name, known[name], inbox)}
+            return same | _samples_in(inbox, [name for name in names if name not in same])
     except OSError:  # the lane itself has gone, or was closed since it was listed: the next listing says so
         return {}
-    return samples
+
+
+def _samples_in(parent: int, names: Sequence[str]) -> dict[str, Sample]:
+    samples = ((name, _sample(name, parent=parent)) for name in names)
+    return {name: sample for name, sample in samples if sample is not None}
 
 
 def _sample(name: str, *, parent: int) -> Sample | None:
@@ -221,8 +222,24 @@ def _sample(name: str, *, parent: int) -> Sample | None:
             if stat.S_ISREG(facts.st_mode):
                 tail = os.pread(descriptor, TAIL_BYTES, max(0, facts.st_size - TAIL_BYTES))
             return _as_sample(facts, tail)
+    except FileNotFoundError:  # whatever a share's cache has of it
+        return None
     except OSError:
         return _sample_unopened(name, parent=parent)
+
+
+def _is_same(name: str, before: Sample, parent: int) -> bool:
+    try:
+        facts = os.lstat(name, dir_fd=parent)
+    except OSError:
+        return False
+    return (
+        facts.st_ctime_ns == before.changed_ns
+        and facts.st_mtime_ns == before.modified_ns
+        and facts.st_size == before.size_bytes
+        and facts.st_ino == before.inode
+        and facts.st_dev == before.device
+    )
 
 
 def _sample_unopened(name: str, *, parent: int) -> Sample | None:
@@ -244,15 +261,27 @@ def _as_sample(facts: os.stat_result, tail: bytes | None) -> Sample:
     )
 
 
+def _remove(root: int, lane: Lane, samples: Mapping[str, Sample]) -> None:
+    with lane_folder(root, INBOX, lane) as inbox:
+        for name, sample in samples.items():
+            if _sample(name, parent=inbox) == sample:
+                with suppress(FileNotFoundError), leaving_what_resists():
+                    os.unlink(name, dir_fd=inbox)
+
+
 def _claim_one(file: Wanted, *, inbox: int, claims: int) -> ClaimOutcome:
     hindrance = _hindrance(file, inbox)
     if hindrance is not None:
         return hindrance
+    if file.marker is not None and not take_marker(file.marker, file.claim_name, inbox=inbox, claims=claims):
+        return ClaimOutcome.CHANGED
     try:
         os.rename(file.name, file.claim_name, src_dir_fd=inbox, dst_dir_fd=claims)
     except OSError as error:
         if exists(file.claim_name, parent=claims):  # NFS may have lost the reply to a rename that succeeded
             return ClaimOutcome.CLAIMED
+        if file.marker is not None:
+            put_marker_back(file.marker, file.claim_name, inbox=inbox, claims=claims)
         if isinstance(error, FileNotFoundError):
             return ClaimOutcome.GONE
         return ClaimOutcome.BUSY if is_about_one_name(error) else ClaimOutcome.UNCLEAR
@@ -274,23 +303,27 @@ def _hindrance(file: Wanted, inbox: int) -> ClaimOutcome | None:
 
 
 def _breaks_off(file: Wanted, kind: FileKind, inbox: int) -> bool:
-    if kind is FileKind.JSON and file.sample.size_bytes > REQUEST_BYTES_MAX:
-        return False  # too large to be read; that is said after the claim
     with opened(file.name, parent=inbox) as descriptor:
-        if kind is FileKind.JSON:
-            end = _end_of(descriptor, file.sample.size_bytes, is_enough=lambda _: False)
-        else:
-            end = _end_of(descriptor, file.sample.size_bytes, is_enough=lambda end: b"\n" in end.rstrip())
-            end = end.rstrip().rpartition(b"\n")[2]
-    return breaks_off(kind, end) is not None
+        size_bytes = file.sample.size_bytes
+        start, end = (0, size_bytes) if kind is FileKind.JSON else _last_line(descriptor, size_bytes)
+        if end - start > REQUEST_BYTES_MAX:
+            return False  # too large to be read; that is said after the claim
+        return breaks_off(kind, os.pread(descriptor, end - start, start)) is not None
 
 
-def _end_of(descriptor: int, size_bytes: int, *, is_enough: Callable[[bytes], bool]) -> bytes:
-    """Return the end of a file, back to where it is enough, or for REQUEST_BYTES_MAX: more is too large anyway."""
-    end = b""
-    start = size_bytes
-    while start > 0 and len(end) <= REQUEST_BYTES_MAX and not is_enough(end):
+def _last_line(descriptor: int, size_bytes: int) -> tuple[int, int]:
+    """Return where a file's last line that is not blank begins and ends.
+
+    No more than REQUEST_BYTES_MAX are looked through: a longer line is too large anyway.
+    """
+    start, end = size_bytes, 0
+    while start > 0 and size_bytes - start <= REQUEST_BYTES_MAX:
         length = min(READ_PIECE_BYTES, start)
         start -= length
-        end = os.pread(descriptor, length, start) + end
-    return end
+        piece = os.pread(descriptor, length, start)
+        if not end:
+            piece = piece.rstrip()
+            end = start + len(piece) if piece else 0
+        if end and b"\n" in piece:
+            return start + piece.rindex(b"\n") + 1, end
+    return start, max(start, end)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from batchbox.folders.layout import MANIFESTS
+from batchbox.folders.layout import MANIFESTS, confirm_instance
 from batchbox.folders.root import Root, exists, folder, opened, sync_folder, write_all
 from batchbox.model import Instance, Nonce
 
@@ -29,7 +29,7 @@ class Manifests:
         self._instance = instance
 
     async def write(self, nonce: Nonce, pieces: AsyncIterator[bytes]) -> None:
-        """Write an open manifest, durably, under its final name."""
+        """Write an open manifest, durably, under its final name. Raises RetiredError."""
         part = f"{nonce}{PART_SUFFIX}"
         await self._root.run(lambda root: self._start(root, part))
         async for piece in pieces:
@@ -81,6 +81,7 @@ class Manifests:
                 os.rmdir(other, dir_fd=parent)
 
     def _start(self, root: int, part: str) -> None:
+        confirm_instance(root, self._instance)  # else a folder that was taken away looks like a share in trouble
         with folder(root, *MANIFESTS, self._instance) as parent:
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640, dir_fd=parent))
 

@@ -7,13 +7,10 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
 
 from batchbox.errors import RejectedError
-from batchbox.folders.root import NOT_A_FILE, opened
+from batchbox.folders.root import NOT_A_FILE, is_about_one_name, opened
 from batchbox.model import Lane, RejectReason
-
-T = TypeVar("T")
 
 READ_PIECE_BYTES = 1024 * 1024
 READ_BYTES = 4 * 1024 * 1024
@@ -37,13 +34,13 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read(Generic[T]):
-    """A claimed file that was looked at: its content as the parser understood it, or why there is none."""
+class Read:
+    """A claimed file that was looked at: its content, or why there is none."""
 
     claim: Claim
     facts: FileFacts
     sha256: bytes | None
-    content: T | RejectedError | OSError | None
+    content: bytes | RejectedError | OSError | None
     """None: the file is long, and to be read in parts. OSError: it cannot be read just now."""
 
     @property
@@ -63,7 +60,18 @@ class ReadRules:
     reject_hard_links: bool
 
 
-def read_claim(claim: Claim, parse: Callable[[Claim, bytes], T], rules: ReadRules, *, claims: int) -> Read[T] | None:
+def facts_of(claim: str, *, claims: int) -> FileFacts | None:
+    """Return what the file system says of a claim; None if it is no regular file, or has gone."""
+    try:
+        status = os.lstat(claim, dir_fd=claims)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileFacts(owner=_owner(status.st_uid), size_bytes=status.st_size)
+
+
+def read_claim(claim: Claim, rules: ReadRules, *, claims: int) -> Read | None:
     """Read a claim in the open folder, or say why it can never be taken; None: it has gone."""
     facts = FileFacts(owner="", size_bytes=0)
     try:
@@ -74,9 +82,9 @@ def read_claim(claim: Claim, parse: Callable[[Claim, bytes], T], rules: ReadRule
             long_from = rules.long_from(claim.name)
             if long_from is not None and status.st_size >= long_from:
                 return Read(claim=claim, facts=facts, sha256=None, content=None)
-            data = _read_whole(descriptor, rules.bytes_max(claim.name))
+            data = _read_whole(descriptor, status.st_size, bytes_max=rules.bytes_max(claim.name))
             _require_size(len(data), claim, rules)  # it may have grown since
-        return Read(claim=claim, facts=facts, sha256=hashlib.sha256(data).digest(), content=parse(claim, data))
+        return Read(claim=claim, facts=facts, sha256=hashlib.sha256(data).digest(), content=data)
     except RejectedError as error:
         return Read(claim=claim, facts=facts, sha256=None, content=error)
     except FileNotFoundError:
@@ -84,6 +92,25 @@ def read_claim(claim: Claim, parse: Callable[[Claim, bytes], T], rules: ReadRule
     except OSError as error:
         content = _not_a_regular_file() if error.errno in NOT_A_FILE else error
         return Read(claim=claim, facts=facts, sha256=None, content=content)
+
+
+def digest_of(name: str, *, parent: int) -> bytes | None:
+    """Return the SHA-256 of a file's content, None if it has gone; empty if it cannot be read just now.
+
+    Raises OSError for what is not about this file.
+    """
+    try:
+        with opened(name, parent=parent) as descriptor:
+            digest = hashlib.sha256()
+            while piece := os.read(descriptor, READ_PIECE_BYTES):
+                digest.update(piece)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if not is_about_one_name(error):
+            raise
+        return b""
+    return digest.digest()
 
 
 def _require_acceptable(status: os.stat_result, claim: Claim, rules: ReadRules) -> None:
@@ -116,12 +143,15 @@ def _not_a_regular_file() -> RejectedError:
     )
 
 
-def _read_whole(descriptor: int, bytes_max: int) -> bytes:
+def _read_whole(descriptor: int, size_bytes: int, *, bytes_max: int) -> bytes:
+    """Read what there is, in one call if the file is as large as it says: a single piece is not copied."""
     pieces = []
     left = bytes_max
-    while left >= 0 and (piece := os.read(descriptor, READ_PIECE_BYTES)):
+    length = size_bytes
+    while left >= 0 and (piece := os.read(descriptor, max(length, 1))):
         pieces.append(piece)
         left -= len(piece)
+        length = READ_PIECE_BYTES
     return b"".join(pieces)
 
 

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from batchbox.errors import RootOfflineError
+from batchbox.folders.mounts import is_local
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ _OF_ONE_NAME = {
     errno.ELOOP,
     errno.ENXIO,
     errno.ENODEV,
+    errno.EXDEV,
 }
 _SYNC_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
@@ -43,11 +45,18 @@ class Root:
         self.path = path
         self._identity = identity
         self._turn = anyio.CapacityLimiter(1)  # one group at a time, whoever asks
+        self._found: tuple[int, int] | None = None  # device and inode; written by the group whose turn it is
+        self._is_local = False
 
     @property
     def is_busy(self) -> bool:
         """Whether a group is under way: a share that hangs is not a service that hangs."""
         return self._turn.borrowed_tokens > 0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root was on a local file system when it was last opened; what is mounted there may change."""
+        return self._is_local
 
     async def run(self, work: Callable[[int], T]) -> T:
         """Run a group of operations with the root's descriptor, in the root's thread.
@@ -59,9 +68,17 @@ class Root:
 
     def _work(self, work: Callable[[int], T]) -> T:
         with open_root(self.path) as descriptor:
+            self._look_where(descriptor)
             if read_identity(descriptor) != self._identity:
                 raise RootOfflineError(f"{self.path}: this is not the folder that batchbox worked on. Is it mounted?")
             return work(descriptor)
+
+    def _look_where(self, descriptor: int) -> None:
+        facts = os.fstat(descriptor)
+        found = (facts.st_dev, facts.st_ino)
+        if found != self._found:
+            self._is_local = is_local(descriptor)
+            self._found = found
 
 
 @contextmanager
@@ -136,6 +153,16 @@ def is_about_one_name(error: OSError) -> bool:
     Whoever may drop files can cause such an error, so it must not keep anything else waiting.
     """
     return error.errno in _OF_ONE_NAME
+
+
+@contextmanager
+def leaving_what_resists() -> Iterator[None]:
+    """Go on where one thing cannot be tidied: a folder that is somebody's own, a file that is in use."""
+    try:
+        yield
+    except OSError as error:
+        if not is_about_one_name(error):
+            raise
 
 
 def sync_folder(descriptor: int) -> None:

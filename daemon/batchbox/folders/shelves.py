@@ -3,12 +3,13 @@
 In rejected/ the name is taken by the explanation, `<name>.error.txt`; in done/ by a placeholder that holds the name of
 the claim and that the rename replaces. Both are made with O_EXCL, so two daemons never take the same name, and what
 is there is never overwritten. No two files have the same explanation or the same claim, so what is there already says
-whose name it has taken.
+whose name it has taken. A file that cannot be moved just now, because somebody has it open, stays where it is.
 """
 
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from batchbox.folders.layout import (
@@ -19,7 +20,7 @@ from batchbox.folders.layout import (
     lane_folder,
     other_instances,
 )
-from batchbox.folders.root import Root, exists, is_about_one_name, sync_folder, write_all
+from batchbox.folders.root import Root, exists, is_about_one_name, leaving_what_resists, sync_folder, write_all
 from batchbox.model import Instance, Lane
 from batchbox.naming import cut_to_bytes, with_suffix_number
 
@@ -75,7 +76,8 @@ class Shelves:
     async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> list[Move]:
         """Move claimed files to rejected/, durably. One that is there already is left alone.
 
-        Returns the moves that were not made, because something that is no placeholder has the name.
+        Returns the moves that were not made, because something that is no placeholder has the name, or because the
+        move was refused.
         """
         return await self._root.run(lambda root: self._move(root, REJECTED, lane, moves))
 
@@ -114,9 +116,7 @@ class Shelves:
             for move in moves:
                 if not exists(move.claim, parent=claims):  # it has moved in an earlier attempt
                     continue
-                if _is_free(move, shelf):
-                    os.rename(move.claim, move.target, src_dir_fd=claims, dst_dir_fd=shelf)
-                else:
+                if not (_is_free(move, shelf) and _is_moved(move, claims=claims, shelf=shelf)):
                     stuck.append(move)
             sync_folder(shelf)
             sync_folder(claims)
@@ -142,6 +142,17 @@ def _is_free(move: Move, shelf: int) -> bool:
         return is_file and os.fsencode(move.claim).startswith(os.read(descriptor, NAME_BYTES_MAX + 1))
     finally:
         os.close(descriptor)
+
+
+def _is_moved(move: Move, *, claims: int, shelf: int) -> bool:
+    """Move a file; return False if it is refused just now."""
+    try:
+        os.rename(move.claim, move.target, src_dir_fd=claims, dst_dir_fd=shelf)
+    except OSError as error:
+        if not is_about_one_name(error):
+            raise
+        return False
+    return True
 
 
 def _explain(file: Rejected, shelf: int, *, is_alone: bool) -> str:
@@ -213,8 +224,6 @@ def _remove_done(root: int, lane: Lane, names: Sequence[str]) -> None:
 
 def _unlink_all(parent: int, names: Sequence[str]) -> None:
     for name in names:
-        try:
+        with leaving_what_resists(), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            continue
     sync_folder(parent)

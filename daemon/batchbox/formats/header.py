@@ -40,12 +40,15 @@ _CLOSING = {
     "---": re.compile(r"^---[ \t]*\r?$", re.MULTILINE),
 }
 _OUR_YAML_KEY = re.compile(rf"^(?:{'|'.join(KEYS)})[ \t]*:", re.MULTILINE)
-_TOML_KEY = re.compile(r"""^[ \t]*\[{0,2}[ \t]*["']?([A-Za-z0-9_-]+)["']?[ \t]*[].=]""", re.MULTILINE)
+_TOML_KEY = re.compile(r"""^[ \t]*+\[{0,2}+[ \t]*+["']?+([A-Za-z0-9_-]++)["']?+[ \t]*+[].=]""", re.MULTILINE)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_LONG_DOTTED_KEY = re.compile(r"""(?:(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\w-]++)[ \t]*+\.[ \t]*+){32}""")
+KEY_PARTS_MAX = 32
 """The time that tomllib takes for a dotted key grows with the square of its parts."""
+
+_KEY_PART_OR_MARK = re.compile(r"""("(?:[^"\\\n]|\\.)*+"?+|'[^'\n]*+'?+|[\w-]++)|[ \t]++|.""", re.DOTALL)
+"""Something matches everywhere, so that no character is looked at twice: a quote that nothing closes, too."""
 
 _BEGIN_WITH_EMPTY_LINE = "if this is text and not a header, begin the file with an empty line."
 
@@ -84,8 +87,8 @@ def split_header(text: str) -> Header:
 def _read_toml(block: str) -> tuple[dict[str, object], dict[str, int]]:
     """Return the values and, where they are plain to see, the lines of their keys."""
     todo = f"Correct the TOML between the +++ lines; {_BEGIN_WITH_EMPTY_LINE}"
-    if _LONG_DOTTED_KEY.search(block):
-        raise _bad("a dotted key in the header has more than 32 parts", todo)
+    if _has_long_key(block):
+        raise _bad(f"a dotted key in the header has more than {KEY_PARTS_MAX} parts", todo)
     numbered = "\n" + block  # the block begins in line 2 of the file
     try:
         values = tomllib.loads(numbered)
@@ -97,6 +100,22 @@ def _read_toml(block: str) -> tuple[dict[str, object], dict[str, int]]:
     for match in _TOML_KEY.finditer(numbered):
         lines.setdefault(match[1], numbered.count("\n", 0, match.start(1)) + 1)
     return values, lines
+
+
+def _has_long_key(block: str) -> bool:
+    """Look for more parts of a key in a row, with a dot behind each, than a key may have."""
+    dot_count = 0
+    is_behind_part = False
+    for match in _KEY_PART_OR_MARK.finditer(block):
+        if match[0] == "." and is_behind_part:
+            dot_count += 1
+            is_behind_part = False
+            if dot_count >= KEY_PARTS_MAX:
+                return True
+        elif match[0][0] not in " \t":
+            dot_count = 0 if is_behind_part or not match[1] else dot_count
+            is_behind_part = bool(match[1])
+    return False
 
 
 def _read_yaml(block: str) -> tuple[dict[str, object], dict[str, int]]:

@@ -22,6 +22,8 @@ from batchbox.formats.problems import quoted
 from batchbox.logs import shown
 
 NESTING_MAX = 16
+EVENTS_MAX = 2_000
+"""A value is one, a list or a mapping two; PyYAML takes a while for each."""
 NUMBER_CHARACTERS_MAX = 40
 """A double needs 25; YAML knows numbers of base 60, and long ones are slow."""
 
@@ -51,6 +53,7 @@ class _Reader:
         self._loader = yaml.SafeLoader(block)
         self._first_line = first_line
         self._line = first_line
+        self._event_count = 0
 
     def document(self) -> tuple[dict[str, object], dict[str, int]]:
         self._expect(StreamStartEvent)
@@ -65,6 +68,9 @@ class _Reader:
     def _next(self) -> Event:
         event: Event = self._loader.get_event()  # type: ignore[no-untyped-call]  # its stub has no types
         self._line = self._first_line + (event.start_mark.line if event.start_mark else 0)
+        self._event_count += 1
+        if self._event_count > EVENTS_MAX:
+            raise self._wrong(f"there are more than {EVENTS_MAX:,} values")
         return event
 
     def _expect(self, kind: type[Event]) -> None:

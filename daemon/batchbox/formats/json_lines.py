@@ -5,6 +5,7 @@ is linear however small the pieces are. Blank lines are skipped and counted.
 """
 
 import codecs
+import re
 
 from batchbox.errors import RejectedError
 from batchbox.formats.draft import Draft, Origin, Rules
@@ -17,6 +18,8 @@ from batchbox.model import RejectReason
 
 LINE_BYTES_MAX = REQUEST_BYTES_MAX + 1024 * 1024
 """A line may be longer than the request that it holds: by spaces, escapes and what stands beside the parameters."""
+
+_BLANK_LINES = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
 
 
 class JsonLinesParser:
@@ -57,16 +60,24 @@ class JsonLinesParser:
 
     def _read(self, data: bytes) -> list[Draft]:
         drafts: list[Draft] = []
-        start = 0
+        start = self._skip_blank_lines(data, 0)
         while (end := data.find(b"\n", start)) >= 0 and not self._problems.is_full:
             self._keep(data[start:end])
             drafts += self._end_line(is_last=False)
-            start = end + 1
+            start = self._skip_blank_lines(data, end + 1)
         self._keep(b"" if self._problems.is_full else data[start:])
         if problem := self._decoder.problem():
             self._problems.add(self._line, problem)
             self._begin_line()
         return drafts
+
+    def _skip_blank_lines(self, data: bytes, start: int) -> int:
+        """Return where the next line that is not blank begins: a file may have a thousand million of the others."""
+        blank = None if self._size_bytes else _BLANK_LINES.match(data, start)
+        if blank is None:
+            return start
+        self._line += data.count(b"\n", start, blank.end())
+        return blank.end()
 
     def _begin_line(self) -> None:
         self._pieces = []
@@ -74,10 +85,12 @@ class JsonLinesParser:
 
     def _keep(self, piece: bytes) -> None:
         """Put a piece to the line; of a line that is too long anyway only the end stays."""
+        if not piece:
+            return
         self._size_bytes += len(piece)
         self._pieces.append(piece)
         if self._size_bytes > LINE_BYTES_MAX:
-            self._pieces = [b"".join(self._pieces)[-2:]]
+            self._pieces = [b"".join(self._pieces[-2:])[-2:]]
 
     def _end_line(self, *, is_last: bool) -> list[Draft]:
         try:

@@ -10,6 +10,9 @@ from batchbox.formats.problems import ProblemList, quoted, quoted_list
 from batchbox.formats.request import draft_of
 from batchbox.model import CustomId, RejectReason
 
+ITEMS_MAX = 20_000
+"""In one document, whose requests are all in memory at once. Lines of a file are not."""
+
 _ENVELOPE_FIELDS = frozenset({"custom_id", "params", "betas"})
 
 _FORMS = (
@@ -26,6 +29,9 @@ def drafts_of_document(data: bytes, name: str, *, rules: Rules) -> list[Draft]:
         return [draft_of_value(value, Origin(name=name, line=None, malformed=RejectReason.BAD_JSON), rules)]
     if not items:
         raise RejectedError(RejectReason.EMPTY, "the list of requests is empty", _FORMS)
+    if len(items) > ITEMS_MAX:
+        fact = f"there are {len(items):,} requests in one document, and at most {ITEMS_MAX:,} are possible"
+        raise RejectedError(RejectReason.TOO_LARGE, fact, "Write them into a .jsonl file, one on each line.")
     return _drafts_of_items(items, name, rules=rules)
 
 

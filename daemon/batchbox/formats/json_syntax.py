@@ -18,8 +18,8 @@ from batchbox.errors import RejectedError
 from batchbox.formats.problems import quoted
 from batchbox.model import RejectReason
 
-VALUES_MAX = 500_000
-"""In one document. So many grow to 50 MB at most; 20 MB of empty lists would grow to 525 MB."""
+VALUES_MAX = 300_000
+"""In one document. So many grow to 35 MB at most; 20 MB of empty lists would grow to 525 MB."""
 
 DEPTH_MAX = 64
 INTEGER_MIN = -(2**63)

@@ -1,7 +1,7 @@
 """Finds what lies in processing/: claims to be recorded, and files that have ended and lie there all the same.
 
 The latter are files whose way to done/ or rejected/ was recorded and then undone, by a server that lost a rename or
-by a power cut: they go the last stretch again.
+by a power cut, or was refused because somebody had the file open: they go the last stretch again.
 """
 
 import logging
@@ -45,7 +45,10 @@ async def _finish_again(lane: Lane, claims: Sequence[EndedClaim], shelves: Shelv
         log.warning("ended files stay in processing/", extra={"lane": shown(lane), "why": str(error)})
         return
     for move in stuck:
-        log.warning("ended file stays in processing/: its name is taken", extra={"name_taken": shown(move.target)})
+        log.warning(
+            "ended file stays in processing/: its name is taken, or refused because somebody has the file open",
+            extra={"lane": shown(lane), "target": shown(move.target)},
+        )
 
 
 def _moves(claims: Sequence[EndedClaim], state: SourceState) -> list[Move]:

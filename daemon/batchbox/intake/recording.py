@@ -1,7 +1,7 @@
 """Reads claimed files and records them: the same act after a claim and after a crash.
 
-Small files are read, parsed and recorded by the group, one hop to the root's thread and one transaction each; a long
-JSON Lines file in parts, which stay invisible until the last one.
+Small files are read, parsed and recorded by the group, a hop to a thread and a transaction for each of the three; a
+long JSON Lines file in parts, which stay invisible until the last one.
 """
 
 import hashlib
@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import anyio.to_thread
-
+from batchbox.alone.parent import DeathError
 from batchbox.config import LaneSettings
 from batchbox.errors import NoRoomError, RejectedError
 from batchbox.folders.inbox import Inbox
 from batchbox.folders.reading import Claim, Read, ReadRules
 from batchbox.folders.shelves import Shelves
-from batchbox.formats import Draft, FileKind, JsonLinesParser, Rules, kind_of, parse_file
+from batchbox.formats import Draft, FileKind, kind_of
+from batchbox.intake.cancelling import Canceller, ClaimedCancel
 from batchbox.intake.claims import find_claims
+from batchbox.intake.parsing import LongParser, Parsing
 from batchbox.logs import shown
 from batchbox.model import Lane, Now, RejectReason
 from batchbox.naming import parse_claim_name
@@ -28,7 +29,15 @@ from batchbox.store.intake import Backlog, IntakeStore
 from batchbox.store.recording import DuplicateIdError, NewRequest, NewSource, Rejection, duplicate_id
 
 GROUP_FILES = 256
-LONG_FROM_BYTES = 4 * 1024 * 1024
+GROUP_FILES_DOUBTED = 16
+"""So many are parsed together if a process has ended with the first of them: all may have to be parsed alone next."""
+LONG_FROM_BYTES = 256 * 1024
+"""A file of JSON Lines that is shorter is recorded whole: it may hold 15,000 requests."""
+PART_BYTES = 1024 * 1024
+SLICE_BYTES = 128 * 1024
+"""A long file is read in parts, parsed in slices of these, and recorded when so much is at hand:"""
+GATHERED_BYTES = 4 * 1024 * 1024
+GATHERED_REQUESTS = 4_000
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +48,7 @@ class RecorderSettings:
 
     file_bytes_max: int
     jsonl_bytes_max: int
-    reject_hard_links: bool
+    reject_hard_links: Callable[[], bool]
 
 
 class Recorder:
@@ -52,8 +61,9 @@ class Recorder:
         store: IntakeStore,
         inbox: Inbox,
         shelves: Shelves,
+        parsing: Parsing,
+        canceller: Canceller,
         lane: Callable[[Lane], LaneSettings],
-        rules: Callable[[Lane], Rules],
         shortage: Callable[[int], Awaitable[str | None]],
         ring_dispatch: Callable[[], None],
         ring_delivery: Callable[[], None],
@@ -62,12 +72,14 @@ class Recorder:
         self._store = store
         self._inbox = inbox
         self._shelves = shelves
+        self._parsing = parsing
+        self._canceller = canceller
         self._lane = lane
-        self._rules = rules
         self._shortage = shortage
         self._ring_dispatch = ring_dispatch
         self._ring_delivery = ring_delivery
         self._claims: deque[Claim] | None = None  # claims without a row; None: processing/ is to be listed
+        self._cancels: list[ClaimedCancel] = []  # those among them that take back others: recorded after all of these
         self._unread: set[Claim] = set()  # since that listing; before it:
         self._unread_before: set[Claim] = set()
 
@@ -79,6 +91,10 @@ class Recorder:
     def forget(self) -> None:
         """Trust nothing in memory: the next call lists processing/ again."""
         self._claims = None
+
+    def bytes_to_read(self, name: str, size_bytes: int) -> int:
+        """Return how much will be read of a file: nothing if it is too large, whatever room it claims to need."""
+        return size_bytes if size_bytes <= self._bytes_max(name) else 0
 
     async def require_room(self, size_bytes: int) -> None:
         """Make sure that a file of this size can be recorded, or a group of small ones. Raises NoRoomError."""
@@ -99,54 +115,90 @@ class Recorder:
             if not was_asked:
                 await self.require_room(0)
             was_asked = False
-            group = [claims[index] for index in range(min(GROUP_FILES, len(claims)))]
-            reads, count = await self._inbox.read(group, self._parse, self._read_rules())
+            group_files = GROUP_FILES_DOUBTED if self._parsing.was_begun(claims[0]) else GROUP_FILES
+            group = [claims[index] for index in range(min(group_files, len(claims)))]
+            reads, count = await self._inbox.read(group, self._read_rules())
+            added += await self._record_group([read for read in reads if not self._is_alone(read)], now)
             for read in reads:
-                if isinstance(read.content, OSError):
-                    self._leave(read.claim, read.content)
-            added += await self._record_group([read for read in reads if _is_at_hand(read)], now)
-            for read in reads:
-                if read.is_long:
-                    added += await self._record_long(read, now)
+                if self._is_alone(read):
+                    added += await self._record_alone(read, now)
             for _ in range(count):
                 claims.popleft()
+        self._cancels = await self._canceller.record(self._cancels, now)
         return added
 
     async def _waiting(self, new: Sequence[Claim]) -> deque[Claim]:
         if self._claims is None:
             found = await find_claims(inbox=self._inbox, store=self._store, shelves=self._shelves)
-            self._claims = deque(found)  # the new ones are among them
+            await self._parsing.learn(found)
+            others, self._cancels = await self._canceller.sort_out(found)
+            self._claims = deque(others)  # the new ones are among them
             self._unread_before, self._unread = self._unread, set()
         else:
-            self._claims.extend(new)
+            others, cancels = await self._canceller.sort_out(new)
+            self._claims.extend(others)
+            self._cancels += cancels
         return self._claims
 
-    def _leave(self, claim: Claim, error: OSError) -> None:
+    def _leave(self, claim: Claim, error: OSError | DeathError) -> None:
         if claim not in self._unread_before:
             log.warning("claimed file cannot be read", extra={"claim": shown(claim.name), "why": str(error)})
         self._unread.add(claim)
 
     def _read_rules(self) -> ReadRules:
-        settings = self._settings
-
-        def is_json_lines(claim: str) -> bool:
-            return kind_of(claim) is FileKind.JSON_LINES
-
         return ReadRules(
-            bytes_max=lambda claim: settings.jsonl_bytes_max if is_json_lines(claim) else settings.file_bytes_max,
-            long_from=lambda claim: LONG_FROM_BYTES if is_json_lines(claim) else None,
-            reject_hard_links=settings.reject_hard_links,
+            bytes_max=self._bytes_max,
+            long_from=lambda claim: LONG_FROM_BYTES if kind_of(claim) is FileKind.JSON_LINES else None,
+            reject_hard_links=self._settings.reject_hard_links(),
         )
 
-    def _parse(self, claim: Claim, data: bytes) -> list[NewRequest]:
-        _, name = _origin(claim)
-        drafts = parse_file(name, data, self._rules(claim.lane))
-        return _requests(drafts, self._lane(claim.lane))
+    def _bytes_max(self, name: str) -> int:
+        is_json_lines = kind_of(name) is FileKind.JSON_LINES
+        return self._settings.jsonl_bytes_max if is_json_lines else self._settings.file_bytes_max
 
-    async def _record_group(self, reads: Sequence[Read[list[NewRequest]]], now: Now) -> Backlog:
-        if not reads:
+    def _is_alone(self, read: Read) -> bool:
+        if _name(read.claim) is None:
+            return False
+        return read.is_long or (isinstance(read.content, bytes) and self._parsing.is_suspected(read.claim))
+
+    async def _record_group(self, reads: Sequence[Read], now: Now) -> Backlog:
+        files = [
+            (read.claim, name, read.content)
+            for read in reads
+            if isinstance(read.content, bytes) and (name := _name(read.claim)) is not None
+        ]
+        parsed = await self._parsing.parse_together(files)
+        outcomes = {claim: outcome for (claim, _, _), outcome in zip(files, parsed, strict=True)}
+        contents: list[tuple[Read, Sequence[Draft] | RejectedError]] = []
+        for read in reads:
+            if isinstance(read.content, OSError):
+                self._leave(read.claim, read.content)
+            elif isinstance(read.content, RejectedError):
+                contents.append((read, read.content))
+            else:
+                contents.append((read, outcomes.get(read.claim, _forged())))
+        return await self._record_whole(contents, now)
+
+    async def _record_alone(self, read: Read, now: Now) -> Backlog:
+        """Record a file that is long, or suspected."""
+        if not isinstance(read.content, bytes):
+            return await self._record_long(read, now)
+        outcome: Sequence[Draft] | RejectedError
+        try:
+            outcome = await self._parsing.parse_alone(read.claim, _name(read.claim) or "", read.content)
+        except RejectedError as error:
+            outcome = error
+        except (DeathError, OSError) as error:
+            self._leave(read.claim, error)
             return _backlog_of([])
-        files = [(_source(read, now.wall), _content(read)) for read in reads]
+        return await self._record_whole([(read, outcome)], now)
+
+    async def _record_whole(
+        self, contents: Sequence[tuple[Read, Sequence[Draft] | RejectedError]], now: Now
+    ) -> Backlog:
+        if not contents:
+            return _backlog_of([])
+        files = [(_source(read, now.wall), self._content(read.claim, content)) for read, content in contents]
         rejections = await self._store.record(files, now=now.wall)
         for (source, _), rejection in zip(files, rejections, strict=True):
             _log_file(source, rejection)
@@ -155,18 +207,24 @@ class Recorder:
             [request for _, content in files if not isinstance(content, Rejection) for request in content]
         )
 
-    async def _record_long(self, read: Read[list[NewRequest]], now: Now) -> Backlog:
+    def _content(self, claim: Claim, content: Sequence[Draft] | RejectedError) -> list[NewRequest] | Rejection:
+        if isinstance(content, RejectedError):
+            return _rejection(content)
+        return _requests(content, self._lane(claim.lane))
+
+    async def _record_long(self, read: Read, now: Now) -> Backlog:
         await self.require_room(read.facts.size_bytes)
         source = _source(read, now.wall)
         source_id = await self._store.begin(source)
         parts = _Parts(self._store, source_id, self._lane(read.claim.lane), now)
         try:
-            size_bytes, digest = await self._read_parts(read.claim, parts)
+            async with self._parsing.parse_parts(read.claim, source.name) as parser:
+                size_bytes, digest = await self._read_parts(read.claim, parser, parts)
         except RejectedError as error:
             rejection = _rejection(error)
         except DuplicateIdError as error:
             rejection = duplicate_id(error)
-        except OSError as error:  # if it is the root and not the file, the next group of operations says so
+        except (DeathError, OSError) as error:  # if it is the root and not the file, the next group says so
             await self._store.forget_unfinished()
             self._leave(read.claim, error)
             return _backlog_of([])
@@ -180,22 +238,22 @@ class Recorder:
         _log_file(source, rejection)
         return _backlog_of([])
 
-    async def _read_parts(self, claim: Claim, parts: "_Parts") -> tuple[int, bytes]:
-        _, name = _origin(claim)
-        parser = JsonLinesParser(name, self._rules(claim.lane))
+    async def _read_parts(self, claim: Claim, parser: LongParser, parts: "_Parts") -> tuple[int, bytes]:
         digest = hashlib.sha256()
         offset = 0
-        while part := await self._inbox.read_part(claim, offset=offset, length=LONG_FROM_BYTES):
+        while part := await self._inbox.read_part(claim, offset=offset, length=PART_BYTES):
             offset += len(part)
             digest.update(part)
-            await parts.add(await anyio.to_thread.run_sync(parser.feed, part))
+            for start in range(0, len(part), SLICE_BYTES):
+                await parts.gather(await parser.feed(part[start : start + SLICE_BYTES]))
             if offset > self._settings.jsonl_bytes_max:
                 raise RejectedError(
                     RejectReason.TOO_LARGE,
                     f"it grew over {self._settings.jsonl_bytes_max} bytes while it was read",
                     "Drop the file when it is complete, or split it.",
                 )
-        await parts.add(await anyio.to_thread.run_sync(parser.finish))
+        await parts.gather(await parser.finish())
+        await parts.write()
         return offset, digest.digest()
 
 
@@ -207,40 +265,46 @@ class _Parts:
         self._source_id = source_id
         self._lane = lane
         self._now = now
+        self._gathered: list[NewRequest] = []
+        self._gathered_bytes = 0
         self.added = _backlog_of([])
 
-    async def add(self, drafts: Sequence[Draft]) -> None:
-        """Record one part. Raises DuplicateIdError."""
-        requests = _requests(drafts, self._lane)
-        await self._store.add_part(self._source_id, self._lane.name, requests, now=self._now.wall)
-        self.added += _backlog_of(requests)
+    async def gather(self, drafts: Sequence[Draft]) -> None:
+        """Take the next requests, and record them all if there are many. Raises DuplicateIdError."""
+        self._gathered += _requests(drafts, self._lane)
+        self._gathered_bytes += sum(len(draft.params) for draft in drafts)
+        if len(self._gathered) >= GATHERED_REQUESTS or self._gathered_bytes >= GATHERED_BYTES:
+            await self.write()
 
-
-def _is_at_hand(read: Read[list[NewRequest]]) -> bool:
-    return not read.is_long and not isinstance(read.content, OSError)
+    async def write(self) -> None:
+        """Record what was gathered. Raises DuplicateIdError."""
+        requests, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        if requests:
+            await self._store.add_part(self._source_id, self._lane.name, requests, now=self._now.wall)
+            self.added += _backlog_of(requests)
 
 
 def _backlog_of(requests: Sequence[NewRequest]) -> Backlog:
     return Backlog(request_count=len(requests), size_bytes=sum(len(request.params) for request in requests))
 
 
-def _origin(claim: Claim) -> tuple[datetime, str]:
+def _name(claim: Claim) -> str | None:
+    """Return the name that the file was dropped under, None for a claim that is none of ours."""
     parsed = parse_claim_name(claim.name)
-    if parsed is None:
-        raise RejectedError(
-            RejectReason.FORGED,
-            "it lay in processing/ under a name that batchbox does not give",
-            "Drop files into the inbox; processing/ is batchbox's own.",
-        )
-    dropped_ms, name = parsed
-    return from_ms(dropped_ms), name
+    return None if parsed is None else parsed[1]
 
 
-def _source(read: Read[list[NewRequest]], now: datetime) -> NewSource:
-    try:
-        dropped_at, name = _origin(read.claim)
-    except RejectedError:
-        dropped_at, name = now, read.claim.name
+def _forged() -> RejectedError:
+    return RejectedError(
+        RejectReason.FORGED,
+        "it lay in processing/ under a name that batchbox does not give",
+        "Drop files into the inbox; processing/ is batchbox's own.",
+    )
+
+
+def _source(read: Read, now: datetime) -> NewSource:
+    parsed = parse_claim_name(read.claim.name)
+    dropped_at, name = (now, read.claim.name) if parsed is None else (from_ms(parsed[0]), parsed[1])
     return NewSource(
         lane=read.claim.lane,
         claim=read.claim.name,
@@ -250,14 +314,6 @@ def _source(read: Read[list[NewRequest]], now: datetime) -> NewSource:
         sha256=read.sha256,
         dropped_at=dropped_at,
     )
-
-
-def _content(read: Read[list[NewRequest]]) -> list[NewRequest] | Rejection:
-    if isinstance(read.content, RejectedError):
-        return _rejection(read.content)
-    if read.content is None or isinstance(read.content, OSError):
-        raise AssertionError("a file without content is not recorded")
-    return read.content
 
 
 def _rejection(error: RejectedError) -> Rejection:

@@ -60,7 +60,7 @@ class Rejecter:
         taken = {source.id: name for source, name in zip(unnamed, names, strict=True)}
         await self._store.take_targets(taken.items())
         moves = [Move(claim=source.claim, target=source.target or taken[source.id]) for source in sources]
-        await self._shelves.put_aside(lane, moves)
+        await self._shelves.put_aside(lane, moves)  # what stays in processing/ is moved when that is listed next
         await self._store.put_aside([source.id for source in sources], now=now.wall)
 
 

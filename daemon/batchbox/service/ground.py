@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
+
 from batchbox.config import Settings
-from batchbox.errors import ConfigurationError, RootOfflineError
+from batchbox.errors import ConfigurationError, FolderPermissionError, RootOfflineError
+from batchbox.folders.fitness import require_access, require_renames
 from batchbox.folders.layout import Presence, new_instance
 from batchbox.folders.manifests import Manifests
-from batchbox.folders.mounts import is_local
+from batchbox.folders.mounts import is_local_place
 from batchbox.folders.root import Root, open_root, read_identity
 from batchbox.folders.takeover import Takeover, taken_by
 from batchbox.logs import shown
@@ -21,6 +25,11 @@ from batchbox.model import Instance
 from batchbox.store import Store, open_store
 from batchbox.store.meta import Fact
 from batchbox.store.state_folder import instance_in, locked, make_state_folder
+
+ROOT_SECONDS_MAX = 1.5
+"""So long a start waits for a share that does not answer; the work that does not need it begins without it."""
+FIRST_SECONDS_MAX = 5.0
+"""So long the first start waits, which can do nothing without it."""
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +42,6 @@ class Ground:
     root: Root
     presence: Presence
     store: Store
-    is_local: bool
 
 
 @asynccontextmanager
@@ -42,8 +50,8 @@ async def open_ground(settings: Settings) -> AsyncIterator[Ground]:
     async with hold_ground(settings) as ground:
         await _require_own_work(ground)
         await _establish(ground.store, ground.presence, settings.paths.root)
-        with suppress(OSError, RootOfflineError):  # it may come later: then this is asked before anything is sent
-            await ground.presence.confirm()
+        with suppress(OSError, RootOfflineError), anyio.move_on_after(ROOT_SECONDS_MAX):  # it may come later:
+            await ground.presence.confirm()  # this is asked again before anything is sent
             await _tell_of_orphans(ground)
         yield ground
 
@@ -53,16 +61,29 @@ async def hold_ground(settings: Settings) -> AsyncIterator[Ground]:
     """Open everything, whatever is to be done with it, and keep every other process of ours away from it."""
     state, path = settings.paths.state, settings.paths.root
     make_state_folder(state)
-    if not is_local(state):
+    if not is_local_place(state):
         raise ConfigurationError(
             f"{state}: [paths] state lies on a network file system, where a database is not safe. Choose a local one."
         )
     with locked(state):
         instance = instance_in(state, new_instance)
+        with suppress(OSError, RootOfflineError), anyio.move_on_after(ROOT_SECONDS_MAX):
+            await anyio.to_thread.run_sync(_require_fitness, path, instance, abandon_on_cancel=True)
         async with open_store(state) as store:
             root = Root(path, identity=await _identity(store, path))
             presence = Presence(root, instance, verify=partial(require_current, root, instance, store))
-            yield Ground(instance=instance, root=root, presence=presence, store=store, is_local=is_local(path))
+            yield Ground(instance=instance, root=root, presence=presence, store=store)
+
+
+def _require_fitness(path: Path, instance: Instance) -> None:
+    try:
+        with open_root(path) as root:
+            require_access(root, instance, path)
+            require_renames(root, path)
+    except RootOfflineError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise FolderPermissionError(f"{path}: the user who runs batchbox may not open this.") from error
+        raise
 
 
 async def _tell_of_orphans(ground: Ground) -> None:
@@ -109,23 +130,32 @@ async def _identity(store: Store, path: Path) -> str:
     known = await store.meta.get(Fact.ROOT_IDENTITY)
     if known is not None:
         return known
+    found = None
     try:
-        with open_root(path) as descriptor:
-            found = read_identity(descriptor)
+        with anyio.move_on_after(FIRST_SECONDS_MAX) as scope:
+            found = await anyio.to_thread.run_sync(_find_identity, path, abandon_on_cancel=True)
     except RootOfflineError as error:
         raise ConfigurationError(f"{error} If it is new, run `batchbox init {path}`.") from error
+    if scope.cancelled_caught:
+        raise RootOfflineError(f"{path}: the share does not answer. Start batchbox again when it does.")
     if found is None:
         raise ConfigurationError(f"{path}: this is not a batchbox folder yet. Run `batchbox init {path}`.")
     return await store.meta.get_or_record(Fact.ROOT_IDENTITY, lambda: found)
 
 
+def _find_identity(path: Path) -> str | None:
+    with open_root(path) as descriptor:
+        return read_identity(descriptor)
+
+
 async def _establish(store: Store, presence: Presence, path: Path) -> None:
     if await store.meta.get(Fact.ESTABLISHED) is None:
         try:
-            await presence.establish()
+            with anyio.fail_after(FIRST_SECONDS_MAX):
+                await presence.establish()
         except OSError as error:
             raise RootOfflineError(
-                f"{path}: the folders of this instance cannot be made ({error.strerror})."
+                f"{path}: the folders of this instance cannot be made ({error.strerror or 'it does not answer'})."
             ) from error
         await store.meta.get_or_record(Fact.ESTABLISHED, lambda: "yes")
 

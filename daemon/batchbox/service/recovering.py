@@ -123,6 +123,7 @@ async def _run(settings: Settings, ground: Ground, other: Instance | None, *, ap
             bells=Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell()),
             keep_going=lambda: True,
             clock=read_clocks,
+            watch=lambda _: None,
         )
         recovering = RecoverSettings(
             base_url=settings.api.base_url,
@@ -163,7 +164,7 @@ async def recover(
     taken = await takeover.unfinished()
     for instance in taken:
         await _manifests(ground).take_from(instance)
-        await Outbox(ground.root, instance, is_local=ground.is_local).remove_leftovers()
+        await Outbox(ground.root, instance).remove_leftovers(stems_in_use=None)
         await takeover.take_claims(instance)
     await _record_claims(recorder, now)
     await _place_originals(ground)

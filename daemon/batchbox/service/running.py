@@ -9,8 +9,7 @@ does too.
 import gc
 import logging
 import random
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -20,22 +19,23 @@ from batchbox.api import BatchesApi
 from batchbox.config import Settings
 from batchbox.errors import BatchboxError, ExitCode, RootOfflineError, StateNotWritableError
 from batchbox.folders.layout import INBOX, Presence
+from batchbox.folders.root import Root
 from batchbox.intake import Intake
+from batchbox.model import INBOX_LANE, Lane
 from batchbox.report import Notifier
+from batchbox.service.draining import stop_when_drained, verdict
 from batchbox.service.driving import Patient, Stage, drive
 from batchbox.service.ground import Ground, hash_key, open_ground
 from batchbox.service.signs import Bell, Bells, Pulse, read_clocks
 from batchbox.service.wiring import Stages, wire
 from batchbox.store import Store
-from batchbox.store.overview import Tally
-from batchbox.watch import ring_on_changes
+from batchbox.watch import Watcher
 
 STOP_SECONDS = 4.0
 LEAVE_SECONDS = 0.5
 STATUS_SECONDS = 10.0
 START_SECONDS = 15.0
 """How long is waited before a start without room on the state's disk is tried again."""
-DRAIN_CHECK_SECONDS = 0.1
 
 _Driven = tuple[Patient, Bell, Pulse]
 
@@ -82,10 +82,10 @@ async def _run(settings: Settings, *, api_key: str, notifier: Notifier, stop: an
     async with open_ground(settings) as ground, client as api:
         key_hash = await hash_key(ground.store, api_key, settings.api.workspace_id)
         try:
-            await _serve(settings, ground, api, key_hash=key_hash, notifier=notifier, stop=stop, drain=drain)
+            intake = await _serve(settings, ground, api, key_hash=key_hash, notifier=notifier, stop=stop, drain=drain)
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
-        return await _verdict(ground.store, started_at) if drain else ExitCode.DONE
+        return await verdict(intake, ground.store, started_at) if drain else ExitCode.DONE
 
 
 async def _serve(
@@ -97,10 +97,11 @@ async def _serve(
     notifier: Notifier,
     stop: anyio.Event,
     drain: bool,
-) -> None:
-    """Run every stage until stopped; then let each finish its step, within bounds."""
+) -> Intake:
+    """Run every stage until stopped; then let each finish its step, within bounds. Return intake as it was left."""
     bells = Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell())
     delivery_pulse = Pulse(read_clocks)
+    watcher = Watcher(bells.intake.ring)
     stages = wire(
         settings,
         ground,
@@ -109,6 +110,7 @@ async def _serve(
         bells=bells,
         keep_going=_progress(delivery_pulse, stop),
         clock=read_clocks,
+        watch=_watching(settings, ground.root, watcher),
     )
     driven = _driven(stages, bells, delivery_pulse)
     gc.collect()
@@ -121,10 +123,10 @@ async def _serve(
                     workers.start_soon(partial(drive, stage, bell, pulse, clock=read_clocks, stop=stop))
                 if notifier.is_heard:
                     helpers.start_soon(_tell_systemd, notifier, ground, driven)
-                if _trusts_events(settings, is_local=ground.is_local):
-                    helpers.start_soon(ring_on_changes, settings.paths.root / INBOX, bells.intake.ring, stop)
+                helpers.start_soon(watcher.run, stop)
                 if drain:
-                    helpers.start_soon(_stop_when_drained, stages.intake, ground.store, stop)
+                    status = partial(_status_line, ground.store, [stage for stage, *_ in driven])
+                    helpers.start_soon(partial(stop_when_drained, stages.intake, ground.store, stop, status=status))
                 await stop.wait()
                 notifier.stopping()
                 bells.ring_all()
@@ -134,6 +136,7 @@ async def _serve(
         helpers.cancel_scope.cancel()
     await _leave(ground.presence)
     log.info("stopped")
+    return stages.intake
 
 
 def _driven(stages: Stages, bells: Bells, delivery_pulse: Pulse) -> Sequence[_Driven]:
@@ -178,33 +181,12 @@ async def _status_line(store: Store, stages: Sequence[Patient]) -> str:
     return f"{backlog.request_count} waiting, {len(batches)} batches open{held}{unrecorded}"
 
 
-async def _stop_when_drained(intake: Intake, store: Store, stop: anyio.Event) -> None:
-    while not (intake.is_idle and not await store.overview.has_open_work()):  # noqa: ASYNC110 - the database rings no bell
-        await anyio.sleep(DRAIN_CHECK_SECONDS)
-    stop.set()
-
-
 async def _leave(presence: Presence) -> None:
     with anyio.move_on_after(LEAVE_SECONDS):
         try:
             await presence.leave()
         except (OSError, RootOfflineError) as error:
             log.warning("heartbeat cannot be removed", extra={"why": str(error)})
-
-
-async def _verdict(store: Store, started_at: datetime) -> ExitCode:
-    lost = await store.overview.lost_batches()
-    for batch_id in lost:
-        log.error("batch needs a person: the API does not know it", extra={"batch": batch_id})
-    undecided = await store.overview.for_a_person()
-    for number in undecided:
-        log.error("batch needs a person: see `batchbox reconcile`", extra={"batch": number})
-    tally = await store.overview.tally_since(started_at)
-    return ExitCode.FINISHED_WITH_ERRORS if lost or undecided or _has_errors(tally) else ExitCode.DONE
-
-
-def _has_errors(tally: Tally) -> bool:
-    return bool(tally.incomplete or tally.failed or tally.rejected_files)
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -216,6 +198,13 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return cause
 
 
-def _trusts_events(settings: Settings, *, is_local: bool) -> bool:
-    detection = settings.inbox.detection
-    return detection == "events" or (detection == "auto" and is_local)
+def _watching(settings: Settings, root: Root, watcher: Watcher) -> Callable[[Mapping[Lane, tuple[int, int]]], None]:
+    """Return what tells the watcher which folders there are, while events can be expected from them."""
+    inbox, detection = settings.paths.root / INBOX, settings.inbox.detection
+
+    def watch(folders: Mapping[Lane, tuple[int, int]]) -> None:
+        trusts_events = detection == "events" or (detection == "auto" and root.is_local)
+        paths = {inbox if lane == INBOX_LANE else inbox / lane: found for lane, found in folders.items()}
+        watcher.watch(paths if trusts_events else {})
+
+    return watch

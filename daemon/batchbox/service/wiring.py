@@ -1,7 +1,7 @@
 """Builds the stages and gives each the pieces of the settings that it needs."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,14 +20,26 @@ from batchbox.dispatch import (
     SendingSettings,
     Twins,
 )
+from batchbox.dispatch.verifying import Verifier
 from batchbox.dispatch.windows import Windows
-from batchbox.folders.inbox import LANES_MAX, Inbox
+from batchbox.folders.inbox import Inbox
+from batchbox.folders.listing import LANES_MAX
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
+from batchbox.folders.root import Root
 from batchbox.folders.shelves import Shelves
 from batchbox.folders.space import Room
 from batchbox.formats import Rules
-from batchbox.intake import Intake, IntakeSettings, Recorder, RecorderSettings, Rejecter
+from batchbox.intake import (
+    Canceller,
+    Intake,
+    IntakeSettings,
+    Parsing,
+    Recorder,
+    RecorderSettings,
+    Rejecter,
+    SettlingAnew,
+)
 from batchbox.model import OUTPUT_300K_BETA, Lane, Now
 from batchbox.polling import Polling, PollingSettings
 from batchbox.pricing import Catalogue
@@ -63,8 +75,12 @@ def wire(
     bells: Bells,
     keep_going: Callable[[], bool],
     clock: Callable[[], Now],
+    watch: Callable[[Mapping[Lane, tuple[int, int]]], None],
 ) -> Stages:
-    """Build the stages. Steps are told the time; `clock` is for what must know when exactly it did something."""
+    """Build the stages. Steps are told the time; `clock` is for what must know when exactly it did something.
+
+    `watch` is told, after each listing of the inbox, which folders there are.
+    """
     parts = _Parts(
         settings=settings,
         ground=ground,
@@ -78,16 +94,18 @@ def wire(
         ),
         bells=bells,
         clock=clock,
+        watch=watch,
         inbox=Inbox(ground.root, ground.instance, monotonic=lambda: clock().monotonic),
         manifests=Manifests(ground.root, ground.instance),
         shelves=Shelves(ground.root, ground.instance),
         catalogue=settings.catalogue(),
         lane_of=lru_cache(maxsize=LANES_MAX)(settings.lane),  # asked for every file; what it says never changes
     )
-    recorder = _recorder(parts)
+    canceller = _canceller(parts)
+    recorder = _recorder(parts, canceller)
     return Stages(
         recorder=recorder,
-        intake=_intake(parts, recorder),
+        intake=_intake(parts, recorder, canceller),
         dispatch=_dispatch(parts, key_hash),
         polling=_polling(parts),
         delivery=_delivery(parts, keep_going),
@@ -104,6 +122,7 @@ class _Parts:
     account: Account
     bells: Bells
     clock: Callable[[], Now]
+    watch: Callable[[Mapping[Lane, tuple[int, int]]], None]
     inbox: Inbox
     manifests: Manifests
     shelves: Shelves
@@ -134,35 +153,56 @@ class _Parts:
         )
 
 
-def _intake(parts: _Parts, recorder: Recorder) -> Intake:
+def _intake(parts: _Parts, recorder: Recorder, canceller: Canceller) -> Intake:
     store = parts.store.intake
+    settings = _intake_settings(parts.settings, parts.ground.root)
     return Intake(
-        _intake_settings(parts.settings, is_local=parts.ground.is_local),
+        settings,
         store=store,
         inbox=parts.inbox,
         presence=parts.ground.presence,
         recorder=recorder,
         rejecter=Rejecter(store=store, shelves=parts.shelves),
+        canceller=canceller,
+        demands_markers=lambda lane: parts.lane_of(lane).require_marker,
+        settling_anew=SettlingAnew(
+            parts.store.verifying, parts.inbox, forget_unfinished=store.forget_unfinished, quiet=settings.quiet
+        ),
         root_keeper=parts.keeper(HoldName.ROOT, longest=PLACE_SECONDS_MAX),
         disk_keeper=parts.keeper(HoldName.DISK, longest=PLACE_SECONDS_MAX),
+        watch=parts.watch,
     )
 
 
-def _recorder(parts: _Parts) -> Recorder:
+def _canceller(parts: _Parts) -> Canceller:
+    return Canceller(
+        parts.store.cancelling,
+        inbox=parts.inbox,
+        shelves=parts.shelves,
+        ring_dispatch=parts.bells.dispatch.ring,
+        ring_polling=parts.bells.polling.ring,
+    )
+
+
+def _recorder(parts: _Parts, canceller: Canceller) -> Recorder:
     inbox = parts.settings.inbox
     return Recorder(
         RecorderSettings(
             file_bytes_max=inbox.max_file_bytes,
             jsonl_bytes_max=inbox.max_jsonl_bytes,
-            reject_hard_links=inbox.hard_links == "reject" and parts.ground.is_local,
+            reject_hard_links=lambda: inbox.hard_links == "reject" and parts.ground.root.is_local,
         ),
         store=parts.store.intake,
         inbox=parts.inbox,
         shelves=parts.shelves,
-        lane=parts.lane_of,
-        rules=lru_cache(maxsize=LANES_MAX)(
-            lambda lane: _rules(parts.settings, parts.lane_of(lane), parts.catalogue.cap)
+        parsing=Parsing(
+            parts.store.readings,
+            rules=lru_cache(maxsize=LANES_MAX)(
+                lambda lane: _rules(parts.settings, parts.lane_of(lane), parts.catalogue.cap)
+            ),
         ),
+        canceller=canceller,
+        lane=parts.lane_of,
         shortage=parts.room().shortage,
         ring_dispatch=parts.bells.dispatch.ring,
         ring_delivery=parts.bells.delivery.ring,
@@ -182,6 +222,12 @@ def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
             retry_first=retry.first,
             retry_longest=retry.max,
         ),
+        verifier=Verifier(
+            store.verifying,
+            parts.inbox,
+            ring_intake=parts.bells.intake.ring,
+            ring_delivery=parts.bells.delivery.ring,
+        ),
         sender=Sender(
             SendingSettings(
                 instance=parts.ground.instance,
@@ -198,12 +244,14 @@ def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
             ring_polling=parts.bells.polling.ring,
         ),
         refusals=Refusals(store.regrouping, own_betas=own_betas, ring_delivery=parts.bells.delivery.ring),
+        cancelling=store.cancelling,
         reconciler=reconciler,
         twins=twins,
         holds=store.holds,
         sending_keeper=parts.keeper(HoldName.SENDING),
         credit_keeper=parts.keeper(HoldName.CREDIT),
         shortage=parts.room().shortage_to_send,
+        ring_delivery=parts.bells.delivery.ring,
     )
 
 
@@ -261,7 +309,7 @@ def _delivery(parts: _Parts, keep_going: Callable[[], bool]) -> Delivery:
         ),
         store=parts.store.delivery,
         holds=parts.store.holds,
-        outbox=Outbox(ground.root, ground.instance, is_local=ground.is_local),
+        outbox=Outbox(ground.root, ground.instance),
         shelves=parts.shelves,
         manifests=parts.manifests,
         api=parts.api,
@@ -276,12 +324,15 @@ def _delivery(parts: _Parts, keep_going: Callable[[], bool]) -> Delivery:
     )
 
 
-def _intake_settings(settings: Settings, *, is_local: bool) -> IntakeSettings:
+def _intake_settings(settings: Settings, root: Root) -> IntakeSettings:
     inbox = settings.inbox
-    place = "local" if is_local else "network"
+
+    def by_place(given: float | None, usual: Mapping[str, float]) -> float:
+        return given if given is not None else usual["local" if root.is_local else "network"]
+
     return IntakeSettings(
-        quiet=inbox.quiet if inbox.quiet is not None else QUIET_SECONDS[place],
-        rescan=inbox.rescan if inbox.rescan is not None else RESCAN_SECONDS[place],
+        quiet=lambda: by_place(inbox.quiet, QUIET_SECONDS),
+        rescan=lambda: by_place(inbox.rescan, RESCAN_SECONDS),
         incomplete_after=inbox.incomplete_after,
         pending_max=inbox.max_pending,
         pending_bytes_max=inbox.max_pending_bytes,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchbox.store.account import AccountStore
+from batchbox.store.cancelling import CancelStore
 from batchbox.store.database import Database, join_database, open_database, read_database
 from batchbox.store.decisions import DecisionStore
 from batchbox.store.delivery import DeliveryStore
@@ -20,9 +21,11 @@ from batchbox.store.meta import MetaStore
 from batchbox.store.orders import OrderStore
 from batchbox.store.overview import OverviewStore
 from batchbox.store.polling import PollingStore
+from batchbox.store.readings import ReadingStore
 from batchbox.store.recovery import RecoveryStore
 from batchbox.store.regrouping import RegroupingStore
 from batchbox.store.twins import TwinStore
+from batchbox.store.verifying import VerifyingStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Store:
 
     meta: MetaStore
     intake: IntakeStore
+    readings: ReadingStore
     account: AccountStore
     dispatch: DispatchStore
     regrouping: RegroupingStore
@@ -42,6 +46,8 @@ class Store:
     orders: OrderStore
     decisions: DecisionStore
     recovery: RecoveryStore
+    verifying: VerifyingStore
+    cancelling: CancelStore
 
 
 @asynccontextmanager
@@ -70,6 +76,7 @@ def assemble(database: Database) -> Store:
     return Store(
         meta=MetaStore(database),
         intake=IntakeStore(database),
+        readings=ReadingStore(database),
         account=AccountStore(database),
         dispatch=DispatchStore(database),
         regrouping=RegroupingStore(database),
@@ -81,4 +88,6 @@ def assemble(database: Database) -> Store:
         orders=OrderStore(database),
         decisions=DecisionStore(database),
         recovery=RecoveryStore(database),
+        verifying=VerifyingStore(database),
+        cancelling=CancelStore(database),
     )

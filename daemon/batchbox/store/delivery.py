@@ -5,7 +5,7 @@ earlier one, before the first rename, so that a repetition writes the same names
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +26,9 @@ from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.holds import HoldName
 from batchbox.store.originals import move_away, take_targets
 from batchbox.store.transitions import move_batch, move_requests, move_sources
+
+_HAS_STEM = "stem IS NOT NULL AND state IN ('batched', 'failing')"
+"""Spelled as in the index requests_stem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class Undelivered:
     """Tries before this one that failed and count."""
     max_attempts: int
     stem: str | None
+    is_canceled: bool
+    """It ends as an error, whatever its line of results says."""
     source: str
     owner: str
     line: int | None
@@ -124,7 +129,7 @@ _BATCHES = """
 
 _UNDELIVERED = """
     SELECT r.id, r.custom_id, r.lane, r.model, r.max_tokens, r.extension, r.attempts, r.max_attempts, r.stem,
-           s.name, s.owner, a.line, s.dropped_at, r.error_type, r.error_text, r.ended_at
+           r.canceled_at IS NOT NULL, s.name, s.owner, a.line, s.dropped_at, r.error_type, r.error_text, r.ended_at
     FROM requests AS r
     JOIN attachments AS a ON a.request_id = r.id
          AND a.source_id = (SELECT min(source_id) FROM attachments WHERE request_id = r.id)
@@ -163,27 +168,50 @@ class DeliveryStore:
         )
         return {number_of[one.request_id]: one for one in await self._undelivered(details)}
 
-    async def failing(self, *, limit: int, closed_lanes: Collection[Lane] = ()) -> Sequence[Undelivered]:
-        """Return requests that ended without a line of results and whose file is not written yet."""
-        open_lanes = "WHERE r.state = 'failing' AND r.lane NOT IN (SELECT value FROM json_each(?))"
+    async def failing(
+        self, *, limit: int, closed_lanes: Collection[Lane] = (), waiting: Collection[int] = ()
+    ) -> Sequence[Undelivered]:
+        """Return requests that ended without a line of results and whose file is not written yet.
+
+        Leaves out those of lanes that cannot be written, and those that wait for a name.
+        """
+        others = (
+            "WHERE r.state = 'failing' AND r.lane NOT IN (SELECT value FROM json_each(?)) "
+            "AND r.id NOT IN (SELECT value FROM json_each(?))"
+        )
         rows = await self._database.all(
-            f"{_UNDELIVERED} {open_lanes} ORDER BY r.id LIMIT ?",
-            (json.dumps(list(closed_lanes)), limit),
+            f"{_UNDELIVERED} {others} ORDER BY r.id LIMIT ?",
+            (json.dumps(list(closed_lanes)), json.dumps(list(waiting)), limit),
         )
         return await self._undelivered(rows)
 
-    async def take_stems(self, stems: Iterable[tuple[int, str]]) -> None:
-        """Record the names that requests have in the outbox, before the first file of any is visible."""
+    async def take_stems(self, stems: Mapping[int, str], *, canceled: Collection[int] = ()) -> set[int]:
+        """Record the names that requests have in the outbox, before the first file of any is visible.
+
+        From then on nobody can cancel them: what is written stays as it is. Those that were cancelled before, and are
+        not among the ones known to be, take no name, and are returned.
+        """
         async with self._database.transaction() as transaction:
-            await transaction.run_many(
-                "UPDATE requests SET stem = ? WHERE id = ?", [(stem, request_id) for request_id, stem in stems]
+            rows = await transaction.all(
+                "SELECT id FROM requests WHERE id IN (SELECT value FROM json_each(?)) "
+                "AND canceled_at IS NOT NULL AND stem IS NULL",
+                (json.dumps([request_id for request_id in stems if request_id not in canceled]),),
             )
+            overtaken = {request_id for (request_id,) in rows}
+            await transaction.run_many(
+                "UPDATE requests SET stem = ? WHERE id = ?",
+                [(stem, request_id) for request_id, stem in stems.items() if request_id not in overtaken],
+            )
+        return overtaken
 
     async def stems_in_use(self, lane: Lane) -> set[str]:
         """Return, case-folded, the stems that unpublished requests of the lane have taken."""
-        rows = await self._database.all(
-            "SELECT stem FROM requests WHERE lane = ? AND stem IS NOT NULL AND state IN ('batched', 'failing')", (lane,)
-        )
+        rows = await self._database.all(f"SELECT stem FROM requests WHERE lane = ? AND {_HAS_STEM}", (lane,))  # noqa: S608 - our own constant
+        return {stem.casefold() for (stem,) in rows}
+
+    async def all_stems_in_use(self) -> set[str]:
+        """Return, case-folded, the stems that unpublished requests of any lane have taken."""
+        rows = await self._database.all(f"SELECT stem FROM requests WHERE {_HAS_STEM}")  # noqa: S608 - our own constant
         return {stem.casefold() for (stem,) in rows}
 
     async def record(self, outcomes: Sequence[Ended], *, now: datetime) -> None:
@@ -311,6 +339,7 @@ class DeliveryStore:
                 attempts=attempts,
                 max_attempts=max_attempts,
                 stem=stem,
+                is_canceled=bool(is_canceled),
                 source=from_blob(name),
                 owner=owner,
                 line=line,
@@ -322,7 +351,7 @@ class DeliveryStore:
             )
             for (
                 id_, custom_id, lane, model, max_tokens, extension, attempts, max_attempts, stem,
-                name, owner, line, dropped_at, error_type, error_text, ended_at,
+                is_canceled, name, owner, line, dropped_at, error_type, error_text, ended_at,
             ) in rows
         ]  # fmt: skip
 

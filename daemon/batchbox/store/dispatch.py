@@ -155,9 +155,14 @@ class DispatchStore:
         )
         return row is not None
 
-    async def intend(self, sending: Sending) -> None:
-        """Write down that the batch is about to be POSTed. From here on it is in doubt until its outcome is known."""
+    async def intend(self, sending: Sending) -> bool:
+        """Write down that the batch is about to be POSTed. From here on it is in doubt until its outcome is known.
+
+        Returns False, and writes nothing, if a request in it was cancelled since it was chosen.
+        """
         async with self._database.transaction() as transaction:
+            if await _has_canceled(transaction, sending.batch_id):
+                return False
             await transaction.run(
                 "INSERT INTO sendings (nonce, batch_id, outcome, mark, base_url, key_hash, replaces, intended_at) "
                 "VALUES (?, ?, 'open', ?, ?, ?, ?, ?)",
@@ -173,6 +178,7 @@ class DispatchStore:
             )
             if not await move_batch(transaction, sending.batch_id, BatchEvent.INTEND):
                 raise AssertionError(f"batch {sending.batch_id} is not sealed")
+        return True
 
     async def body(self, batch_id: int, nonce: Nonce) -> StoredBody:
         """Return the create call's body, which reads itself from the database while it is sent."""
@@ -356,6 +362,15 @@ async def insert_batch(
         (batch_id, json.dumps(request_ids)),
     )
     return batch_id
+
+
+async def _has_canceled(transaction: Transaction, batch_id: int) -> bool:
+    row = await transaction.one(
+        "SELECT 1 FROM requests WHERE batch_id = ? AND canceled_at IS NOT NULL "
+        "AND state IN ('waiting', 'batched') LIMIT 1",
+        (batch_id,),
+    )
+    return row is not None
 
 
 async def _end_sending(transaction: Transaction, nonce: Nonce, outcome: str) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from batchbox.lifecycle import RequestEvent, SourceEvent
-from batchbox.model import Lane, RejectReason, SourceState
+from batchbox.model import Lane, RejectReason, RequestState, SourceState
 from batchbox.store.body import remove_params
 from batchbox.store.columns import from_blob, from_ms, to_blob, to_ms
 from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.originals import move_away, take_targets
+from batchbox.store.readings import end_reading_of, end_readings
 from batchbox.store.recording import (
     IS_OPEN,
     NewRequest,
@@ -22,7 +23,7 @@ from batchbox.store.recording import (
     Rejection,
     RowWriter,
 )
-from batchbox.store.transitions import move_requests_of, move_sources
+from batchbox.store.transitions import move_requests, move_requests_of, move_sources
 
 CLAIMS_MAX = 500
 """So many claims are looked up with one statement; their names may be no text, which rules JSON out."""
@@ -79,7 +80,8 @@ class IntakeStore:
     async def unrecorded(self, claims: Sequence[tuple[Lane, str]]) -> tuple[list[tuple[Lane, str]], list[EndedClaim]]:
         """Return those claims (lane, name in processing/) that no row knows, in the order given, and those that ended.
 
-        The latter should not be in processing/ any more. At most CLAIMS_MAX are looked up at once.
+        Of the former, those that are waited for until they are still are left out. The latter should not be in
+        processing/ any more. At most CLAIMS_MAX are looked up at once.
         """
         rows = await self._database.all(
             "SELECT s.lane, s.claim, s.state, s.target FROM (VALUES "  # noqa: S608 - nothing but question marks
@@ -87,7 +89,8 @@ class IntakeStore:
             "CROSS JOIN sources AS s ON s.lane = wanted.column1 AND s.claim = wanted.column2",
             [value for lane, claim in claims for value in (lane, to_blob(claim))],
         )
-        known = {(lane, from_blob(claim)) for lane, claim, _, _ in rows}
+        unsettled = await self._database.all("SELECT lane, claim FROM unsettled WHERE is_still = 0")
+        known = {(lane, from_blob(claim)) for lane, claim, *_ in (*rows, *unsettled)}
         ended = [_ended_claim(row) for row in rows if row[2] in {SourceState.DONE, SourceState.REJECTED}]
         return [claim for claim in claims if claim not in known], ended
 
@@ -119,6 +122,7 @@ class IntakeStore:
             )
             outcomes = [await writer.add_file(source, requests) for source, requests in files]
             await writer.write()
+            await end_readings(transaction, [(source.lane, source.claim) for source, _ in files])
         return outcomes
 
     async def begin(self, source: NewSource) -> int:
@@ -147,6 +151,7 @@ class IntakeStore:
                 (sha256, size_bytes, source_id),
             )
             await move_sources(transaction, [source_id], SourceEvent.RECORD)
+            await end_reading_of(transaction, source_id)
             row = await transaction.one("SELECT open_count = 0 FROM sources WHERE id = ?", (source_id,))
             has_settled = bool(row and row[0])
             if has_settled:
@@ -162,6 +167,7 @@ class IntakeStore:
                 (rejection.reason, rejection.detail, rejection.what_to_do, to_ms(now), source_id),
             )
             await move_sources(transaction, [source_id], SourceEvent.REJECT)
+            await end_reading_of(transaction, source_id)
 
     async def forget_unfinished(self) -> None:
         """Remove what was recorded of long files whose reading had no end, so that they are read again."""
@@ -225,15 +231,18 @@ def _listed(requests: Sequence[NewRequest] | Rejection) -> Sequence[NewRequest]:
 
 async def _remove_some_requests(transaction: Transaction, source_id: int) -> bool:
     rows = await transaction.all(
-        "SELECT request_id, state = 'incoming' FROM attachments JOIN requests ON id = request_id "
-        "WHERE source_id = ? LIMIT ?",
+        "SELECT request_id, state, EXISTS (SELECT 1 FROM attachments AS other "
+        "WHERE other.request_id = a.request_id AND other.source_id <> a.source_id) "
+        "FROM attachments AS a JOIN requests ON id = request_id WHERE source_id = ? LIMIT ?",
         (source_id, FORGET_REQUESTS),
     )
-    own = [request_id for request_id, is_incoming in rows if is_incoming]  # the file only shares the others
+    own = [id_ for id_, state, is_shared in rows if state == RequestState.INCOMING and not is_shared]
     await remove_params(transaction, own)
     await transaction.run_many("DELETE FROM requests WHERE id = ?", [(request_id,) for request_id in own])
     await transaction.run_many(
         "DELETE FROM attachments WHERE request_id = ? AND source_id = ?",
-        [(request_id, source_id) for request_id, _ in rows],
+        [(request_id, source_id) for request_id, _, _ in rows],
     )
+    shared = [request_id for request_id, _, is_shared in rows if is_shared]
+    await move_requests(transaction, shared, RequestEvent.ADMIT)  # whoever asks for it too has been read to its end
     return len(rows) == FORGET_REQUESTS

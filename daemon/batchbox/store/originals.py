@@ -1,5 +1,6 @@
 """Where dropped files go in the end: what rejected/ and done/ have in common."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -22,3 +23,8 @@ async def move_away(transaction: Transaction, source_ids: Sequence[int], event: 
         "UPDATE sources SET settled_at = ? WHERE id = ?", [(to_ms(now), source_id) for source_id in source_ids]
     )
     await move_sources(transaction, source_ids, event)
+    await transaction.run(
+        "DELETE FROM unsettled WHERE (lane, claim) IN "
+        "(SELECT lane, claim FROM sources WHERE id IN (SELECT value FROM json_each(?)))",
+        (json.dumps(source_ids),),
+    )

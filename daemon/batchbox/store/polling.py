@@ -23,6 +23,16 @@ class PolledBatch:
     """Of the key that it was sent with."""
     lost_reason: LostReason | None
     """What could not be had; a later poll may find it again. None: it is not lost."""
+    is_canceled: bool
+    """Whether everybody who waits for it has been cancelled."""
+
+
+_ALL_CANCELED = (
+    "EXISTS (SELECT 1 FROM requests WHERE batch_id = b.id AND canceled_at IS NOT NULL "
+    "AND state IN ('waiting', 'batched')) "
+    "AND NOT EXISTS (SELECT 1 FROM members AS m JOIN requests AS r ON r.id = m.request_id "
+    "WHERE m.batch_id = b.id AND r.batch_id = b.id AND r.state = 'batched' AND r.canceled_at IS NULL)"
+)
 
 
 class PollingStore:
@@ -34,8 +44,9 @@ class PollingStore:
     async def in_progress(self) -> Sequence[PolledBatch]:
         """Return the batches to ask about, oldest first."""
         rows = await self._database.all(
-            "SELECT b.id, b.api_id, s.key_hash, iif(b.state = 'lost', b.lost_reason, NULL) FROM batches AS b "
-            "JOIN sendings AS s ON s.nonce = b.nonce WHERE b.state IN ('in_progress', 'lost') ORDER BY b.id"
+            "SELECT b.id, b.api_id, s.key_hash, iif(b.state = 'lost', b.lost_reason, NULL), "  # noqa: S608 - our own
+            f"{_ALL_CANCELED} FROM batches AS b JOIN sendings AS s ON s.nonce = b.nonce "
+            "WHERE b.state IN ('in_progress', 'lost') ORDER BY b.id"
         )
         return [
             PolledBatch(
@@ -43,8 +54,9 @@ class PollingStore:
                 api_id=api_id,
                 key_hash=key_hash,
                 lost_reason=None if lost_reason is None else LostReason(lost_reason),
+                is_canceled=bool(is_canceled),
             )
-            for id_, api_id, key_hash, lost_reason in rows
+            for id_, api_id, key_hash, lost_reason, is_canceled in rows
         ]
 
     async def undelivered_since(self, before: datetime) -> Sequence[ApiBatchId]:

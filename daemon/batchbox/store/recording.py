@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from batchbox.model import OPEN_REQUEST_STATES, CustomId, Lane, RejectReason, RequestState, SourceState
-from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered
+from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered, visible
 from batchbox.store.columns import PIECES_MAX, to_blob, to_ms
 from batchbox.store.database import Parameters, Transaction
 
@@ -21,7 +21,7 @@ IS_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
 
 _FOUND = (
     "r.id, r.lane, r.custom_id, r.numbered_from, r.digest, "
-    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2)"
+    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2), r.canceled_at IS NOT NULL"
 )
 _IN_RANGE = (
     f"SELECT {_FOUND} "  # noqa: S608 - our own constants
@@ -76,12 +76,14 @@ class Rejection:
 
 
 class DuplicateIdError(Exception):
-    """An explicit custom_id is taken: by the same file, or by an open request of the lane with other content."""
+    """An explicit custom_id is taken: by the same file, or by an open request of the lane that is another one."""
 
-    def __init__(self, request: NewRequest, *, in_file: bool) -> None:
+    def __init__(self, request: NewRequest, *, in_file: bool, is_canceled: bool = False) -> None:
         super().__init__(request.custom_id)
         self.request = request
         self.in_file = in_file
+        self.is_canceled = is_canceled
+        """Whether it is taken by a request that was cancelled and has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class _Open:
     digest: bytes
     is_attached: bool
     """The long file that is being read has asked for it in an earlier part."""
+    is_canceled: bool = False
+    """It ends as an error: who drops the same again wants an answer, and gets another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +149,12 @@ class RowWriter:
 
     async def _learn(self, sql: str, wanted: Sequence[tuple[Lane, *tuple[str | int, ...]]]) -> None:
         rows = await self._transaction.all(sql, (json.dumps(wanted), self._source_id))
-        for id_, lane, custom_id, numbered_from, digest, is_attached in rows:
-            self._add_open(lane, _Open(id_, custom_id, digest, bool(is_attached)), numbered_from)
+        for id_, lane, custom_id, numbered_from, digest, is_attached, is_canceled in rows:
+            self._add_open(lane, _Open(id_, custom_id, digest, bool(is_attached), bool(is_canceled)), numbered_from)
 
     def _add_open(self, lane: Lane, one: _Open, numbered_from: CustomId | None) -> None:
         self._open[lane, one.custom_id] = one
-        if numbered_from is not None:
+        if numbered_from is not None and not one.is_canceled:
             self._numbered[lane, numbered_from, one.digest] = one
 
     async def add_file(self, source: NewSource, requests: Sequence[NewRequest] | Rejection) -> Rejection | None:
@@ -182,7 +186,7 @@ class RowWriter:
         self._sources.append(
             (
                 id_, state, source.lane, to_blob(source.claim), to_blob(source.name), source.owner,
-                source.size_bytes, source.sha256, to_ms(source.dropped_at), open_count, *told,
+                source.size_bytes, source.sha256, to_ms(source.dropped_at), open_count, *told, _visible(source.name),
             )
         )  # fmt: skip
         return id_
@@ -191,7 +195,8 @@ class RowWriter:
         """Write what was gathered."""
         await self._transaction.run_many(
             "INSERT INTO sources (id, state, lane, claim, name, owner, size_bytes, sha256, dropped_at, open_count, "
-            "reason, detail, what_to_do, rejected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "reason, detail, what_to_do, rejected_at, visible_name) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._sources,
         )
         await self._transaction.run_many(
@@ -219,7 +224,8 @@ class RowWriter:
         same_id = self._open.get((lane, request.custom_id))
         numbered_one = None if request.explicit else self._numbered.get((lane, request.custom_id, digest))
         for same in (same_id, numbered_one):
-            if same is not None and same.digest == digest and not self._is_in_file(same, here):
+            is_same = same is not None and same.digest == digest and not same.is_canceled
+            if same is not None and is_same and not self._is_in_file(same, here):
                 return _Resolved(request, same.custom_id, digest, attach_to=same.id)
         custom_id = request.custom_id
         for suffix in range(2, SUFFIXES_MAX):
@@ -227,7 +233,9 @@ class RowWriter:
             if existing is None and custom_id not in here:
                 return _Resolved(request, custom_id, digest, attach_to=None)
             if request.explicit:
-                raise DuplicateIdError(request, in_file=existing is None or self._is_in_file(existing, here))
+                in_file = existing is None or self._is_in_file(existing, here)
+                is_canceled = existing is not None and existing.is_canceled
+                raise DuplicateIdError(request, in_file=in_file, is_canceled=is_canceled)
             if custom_id == request.custom_id:
                 await self._look_up_numbers({(lane, custom_id)})
             custom_id = numbered(request.custom_id, suffix)
@@ -273,12 +281,22 @@ def duplicate_id(error: DuplicateIdError) -> Rejection:
     """Tell a person which id is taken, and by what."""
     request = error.request
     where = "" if request.line is None else f"line {request.line}: "
-    taken = "is in this file twice" if error.in_file else "belongs to a request that has not ended, with other content"
+    taken = "is in this file twice" if error.in_file else f"belongs to a request that has not ended, {_other(error)}"
     return Rejection(
         reason=RejectReason.DUPLICATE_ID,
         detail=f'{where}custom_id "{request.custom_id}" {taken}',
         what_to_do="Give the request another custom_id, or wait until the other one has its answer, and drop it again.",
     )
+
+
+def _other(error: DuplicateIdError) -> str:
+    return "though it is cancelled" if error.is_canceled else "with other content"
+
+
+def _visible(name: str) -> bytes | None:
+    """Return the name as people see it, None where that is how it is spelled."""
+    seen = visible(name)
+    return None if seen == name else to_blob(seen)
 
 
 def _numbers_of(custom_id: CustomId) -> tuple[str, str, int]:

@@ -121,6 +121,7 @@ class RecoveryStore:
                 [(batch_id, number, request_id) for number, request_id in requests.items()],
             )
             await _intend(transaction, batch_id, batch)
+            await transaction.run("DELETE FROM unsettled")  # what was still to be read may have been sent since
             for left_id in left:
                 await _dissolve(transaction, left_id, now=now)
 
@@ -196,6 +197,11 @@ async def _take(transaction: Transaction, batch_id: int, request_ids: Sequence[i
     await transaction.run(
         "UPDATE requests SET batch_id = ?, waiting_since = ? WHERE id IN (SELECT value FROM json_each(?))",
         (batch_id, to_ms(now), ids),
+    )
+    await transaction.run(  # something of them has been sent: what they are by now counts no more
+        "UPDATE sources SET is_verified = 1 WHERE id IN (SELECT source_id FROM attachments "
+        "WHERE request_id IN (SELECT value FROM json_each(?)))",
+        (ids,),
     )
     return [left_id for (left_id,) in rows]
 

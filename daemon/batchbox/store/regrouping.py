@@ -3,6 +3,7 @@
 A refused batch keeps its members until that is decided, because it depends on how its other half fares.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,9 @@ from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Transaction
 from batchbox.store.dispatch import insert_batch
 from batchbox.store.transitions import move_batch
+
+_KIND = "parent_id, refusal, is_joined, break_count, is_probe, held_reason, needs_person"
+"""What a batch without some of its members has in common with the one that it comes from."""
 
 _RELATIVES = (
     "SELECT b.id, b.request_count, b.betas, b.refusal, b.is_too_large, "
@@ -119,6 +123,28 @@ class RegroupingStore:
         async with self._database.transaction() as transaction:
             _, _, request_ids = await _leave(transaction, batch_id)
             await condemn(transaction, request_ids, ErrorType.REFUSED, text=error_text, now=now)
+
+
+async def take_out(transaction: Transaction, request_ids: Sequence[int], *, now: datetime) -> None:
+    """Take requests out of the sealed batches that they are in; the others go on in a batch of the same kind.
+
+    Those that are in no sealed batch are left alone. The caller says what becomes of the ones that are taken out.
+    """
+    rows = await transaction.all(
+        "SELECT DISTINCT b.id FROM requests AS r JOIN batches AS b ON b.id = r.batch_id "
+        "WHERE r.id IN (SELECT value FROM json_each(?)) AND r.state = 'batched' AND b.state = 'sealed'",
+        (json.dumps(request_ids),),
+    )
+    going = set(request_ids)
+    for (batch_id,) in rows:
+        lane, betas, members = await _leave(transaction, batch_id)
+        if staying := [request_id for request_id in members if request_id not in going]:
+            successor_id = await insert_batch(transaction, lane, betas, staying, now=now)
+            await transaction.run(
+                f"UPDATE batches SET ({_KIND}) = (SELECT {_KIND} FROM batches WHERE id = ?) WHERE id = ?",  # noqa: S608 - our own constant
+                (batch_id, successor_id),
+            )
+        await transaction.run("UPDATE batches SET parent_id = NULL WHERE id = ?", (batch_id,))
 
 
 async def _leave(transaction: Transaction, batch_id: int) -> tuple[Lane, str, list[int]]:

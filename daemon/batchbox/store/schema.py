@@ -17,11 +17,13 @@ CREATE TABLE sources (
     lane        TEXT    NOT NULL,
     claim       BLOB    NOT NULL,            -- its name in processing/<instance>/<lane>/
     name        BLOB    NOT NULL,            -- its name as it was dropped
+    visible_name BLOB,                       -- as people see it, where that is spelled otherwise
     owner       TEXT    NOT NULL,
     size_bytes  INTEGER NOT NULL,
     sha256      BLOB,
     dropped_at  INTEGER NOT NULL,
     open_count  INTEGER NOT NULL DEFAULT 0,  -- its requests that have not ended
+    is_verified INTEGER NOT NULL DEFAULT 0,  -- it was looked at again before anything of it was sent
     reason      TEXT,
     detail      TEXT,
     what_to_do  TEXT,
@@ -31,8 +33,27 @@ CREATE TABLE sources (
     UNIQUE (lane, claim)
 ) STRICT;
 CREATE INDEX sources_by_state ON sources (state, id);
+CREATE INDEX sources_by_name ON sources (lane, coalesce(visible_name, name)) WHERE state IN ('reading', 'open');
 CREATE INDEX sources_judged ON sources (rejected_at) WHERE rejected_at IS NOT NULL;
 CREATE INDEX sources_kept ON sources (settled_at) WHERE state = 'done' AND target IS NOT NULL;
+
+-- Claimed files that are being parsed, or were when a process ended.
+CREATE TABLE readings (
+    lane        TEXT    NOT NULL,
+    claim       BLOB    NOT NULL,
+    begun_count INTEGER NOT NULL,
+    PRIMARY KEY (lane, claim)
+) STRICT, WITHOUT ROWID;
+
+-- Claimed files that had changed when they were looked at again.
+CREATE TABLE unsettled (
+    lane         TEXT    NOT NULL,
+    claim        BLOB    NOT NULL,
+    change_count INTEGER NOT NULL DEFAULT 1,
+    found_at     INTEGER NOT NULL,           -- the first time
+    is_still     INTEGER NOT NULL DEFAULT 0, -- it may be read again
+    PRIMARY KEY (lane, claim)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (
     id           INTEGER PRIMARY KEY,
@@ -49,6 +70,7 @@ CREATE TABLE requests (
     size_bytes   INTEGER NOT NULL,           -- of the serialised params
     accepted_at  INTEGER NOT NULL,
     waiting_since INTEGER,                   -- for a batch: since it was accepted, or requeued
+    canceled_at  INTEGER,                    -- a dropped file said so; it ends as an error whatever becomes of it
     attempts     INTEGER NOT NULL DEFAULT 0, -- tries that failed and count
     batch_id     INTEGER,
     stem         TEXT,                       -- its name in the outbox, taken before the first rename
@@ -62,6 +84,8 @@ CREATE UNIQUE INDEX requests_open ON requests (lane, custom_id)
 CREATE INDEX requests_numbered ON requests (lane, numbered_from)
     WHERE numbered_from IS NOT NULL AND state IN ('incoming', 'waiting', 'batched', 'failing');
 CREATE INDEX requests_waiting ON requests (lane, betas, id, size_bytes, waiting_since) WHERE state = 'waiting';
+CREATE INDEX requests_canceled ON requests (batch_id, id)
+    WHERE canceled_at IS NOT NULL AND state IN ('waiting', 'batched');
 CREATE INDEX requests_failing ON requests (id) WHERE state = 'failing';
 CREATE INDEX requests_ended ON requests (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX requests_with_body ON requests (ended_at)

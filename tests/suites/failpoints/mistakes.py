@@ -36,7 +36,7 @@ MISTAKES = (
         mutation=Mutation(
             name="stems are not recorded before the first rename",
             file=PUBLISHING,
-            before="await self._store.take_stems([(id_, stems[id_].text) for id_ in unrecorded])",
+            before="group = await self._take_stems(group, stems)",
             after="pass",
         ),
     ),
@@ -117,14 +117,14 @@ MISTAKES = (
         mutation=Mutation(
             name="answers are recorded before they are published",
             file=PUBLISHING,
-            before="        visible = [written for written in group if written.files]\n"
+            before="        if visible:\n"
+            "            refused, noted = await self._show(visible, now)\n"
+            "        left = refused | self.overtaken\n"
+            "        done = [written for written in group if written.request.request_id not in left]\n"
+            "        await self._store.record([written.ended for written in done], now=now.wall)\n",
+            after="        await self._store.record([written.ended for written in group], now=now.wall)\n"
             "        if visible:\n"
-            "            await self._show(visible)\n"
-            "        await self._store.record([written.ended for written in group], now=now.wall)\n",
-            after="        visible = [written for written in group if written.files]\n"
-            "        await self._store.record([written.ended for written in group], now=now.wall)\n"
-            "        if visible:\n"
-            "            await self._show(visible)\n",
+            "            refused, noted = await self._show(visible, now)\n",
         ),
     ),
     Mistake(
@@ -134,9 +134,9 @@ MISTAKES = (
             file="folders/outbox.py",
             before="os.rename(publication.part.name, publication.name, src_dir_fd=outbox, dst_dir_fd=outbox)",
             after="target = os.open(publication.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666, dir_fd=outbox)\n"
-            "                        part = os.open(publication.part.name, os.O_RDONLY, dir_fd=outbox)\n"
-            "                        write_all(target, [os.read(part, 1_000_000)])\n"
-            "                        os.unlink(publication.part.name, dir_fd=outbox)",
+            "        part = os.open(publication.part.name, os.O_RDONLY, dir_fd=outbox)\n"
+            "        write_all(target, [os.read(part, 1_000_000)])\n"
+            "        os.unlink(publication.part.name, dir_fd=outbox)",
         ),
     ),
     Mistake(

@@ -66,7 +66,8 @@ class Story(Bench):
         self.full_until: dict[Place, float] = {}
         self._patients: dict[str, Patient] = {}
         super().__init__(folder)
-        recording.LONG_FROM_BYTES = LONG_FROM_BYTES
+        recording.LONG_FROM_BYTES = recording.PART_BYTES = LONG_FROM_BYTES
+        recording.GATHERED_REQUESTS = 1
         self.workspace = Workspace(lambda: self.now.wall, self.keep)
         self.workspace.answerer = _answer
         self.workspace.refuses = lambda body: b'"poison"' in body
@@ -97,6 +98,10 @@ class Story(Bench):
     def require_invariants(self) -> None:
         """Check what must hold whatever happened. Raises AssertionError."""
         check(self.root, self.state, self.api, self.dropped, replaces_old=False)
+
+    def is_settled(self) -> bool:
+        """Say whether nothing is left to do: a batch all of whose answers are there may still have to be closed."""
+        return super().is_settled() and not self.rows("SELECT 1 FROM batches WHERE state = 'ended'")
 
     def keep(self) -> None:
         """Write down what the next process must find: it is written whole between two points, so it is never torn."""

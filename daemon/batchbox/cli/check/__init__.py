@@ -29,7 +29,7 @@ The object of --json (later versions may add keys):
   format     1
   ok         whether nothing failed
   findings   a list of {level, subject, fact, fix}; level is ok, warn or fail,
-             subject is settings, root, state, key, API or model, and fix
+             subject is settings, root, inbox, state, key, API or model, and fix
              is null where there is nothing to do
 """
 """Printed below the options by --help."""

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
 from batchbox.cli.check.folders import look_at_root
@@ -12,6 +14,8 @@ from batchbox.cli.settings import CREDENTIAL_NAME, KEY_VARIABLE, find_config, fi
 from batchbox.config import Settings, warnings
 from batchbox.config.addresses import is_loopback
 from batchbox.errors import ConfigurationError
+
+ROOT_SECONDS_MAX = 20.0
 
 
 def look_at_everything(config_file: Path | None, *, dropped: Sequence[str], offline: bool) -> list[Finding]:
@@ -25,11 +29,11 @@ def look_at_everything(config_file: Path | None, *, dropped: Sequence[str], offl
             warn(Subject.SETTINGS, "folders, key and API were not looked at, because only the settings name them"),
         ]
     key, key_findings = _key(settings)
+    root_findings, answers = _root(settings)
     findings = [
         *_settings(settings, path, dropped=dropped),
-        *look_at_root(settings),
-        *look_at_neighbours(settings),
-        *look_at_state(settings),
+        *root_findings,
+        *look_at_state(settings, asks_root=answers),
         *key_findings,
     ]
     if key is not None and not offline:
@@ -37,6 +41,24 @@ def look_at_everything(config_file: Path | None, *, dropped: Sequence[str], offl
 
         findings += look_at_api(settings, key)
     return findings
+
+
+def _root(settings: Settings) -> tuple[list[Finding], bool]:
+    """Look at the root, and say whether it answers: whoever asks about a share that hangs is not kept waiting."""
+    found: Future[list[Finding]] = Future()
+
+    def look() -> None:
+        try:
+            found.set_result([*look_at_root(settings), *look_at_neighbours(settings)])
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            found.set_exception(error)
+
+    Thread(target=look, daemon=True).start()  # left behind, if need be, when the process ends
+    try:
+        return found.result(ROOT_SECONDS_MAX), True
+    except TimeoutError:
+        fact = f"{settings.paths.root} does not answer within {ROOT_SECONDS_MAX:.0f} s"
+        return [fail(Subject.ROOT, fact, fix="look at its server and at the network; the daemon waits for it")], False
 
 
 def _settings(settings: Settings, path: Path, *, dropped: Sequence[str]) -> Iterator[Finding]:

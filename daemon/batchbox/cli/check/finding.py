@@ -19,6 +19,7 @@ class Subject(StrEnum):
 
     SETTINGS = "settings"
     ROOT = "root"
+    INBOX = "inbox"
     STATE = "state"
     KEY = "key"
     API = "API"

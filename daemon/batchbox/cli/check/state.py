@@ -14,11 +14,11 @@ from batchbox.cli.reading import has_database
 from batchbox.cli.running import is_running
 from batchbox.config import Settings
 from batchbox.errors import BatchboxError
-from batchbox.folders.mounts import is_local
+from batchbox.folders.mounts import is_local_place
 
 
-def look_at_state(settings: Settings) -> list[Finding]:
-    """Return what was found in the state folder."""
+def look_at_state(settings: Settings, *, asks_root: bool) -> list[Finding]:
+    """Return what was found in the state folder; whether it is the root's is left out of a root that hangs."""
     state = settings.paths.state
     findings = [*_place(state)]
     try:
@@ -30,11 +30,11 @@ def look_at_state(settings: Settings) -> list[Finding]:
     if not stat.S_ISDIR(status.st_mode):
         return [*findings, fail(Subject.STATE, f"{state} is not a folder", fix="move it away, or choose another place")]
     space = look_at_space(Subject.STATE, state, settings)
-    return [*findings, *_access(state, status), *space, *_database(settings)]
+    return [*findings, *_access(state, status), *space, *_database(settings, asks_root=asks_root)]
 
 
 def _place(state: Path) -> Iterator[Finding]:
-    if is_local(state):
+    if is_local_place(state):
         yield ok(Subject.STATE, f"{state} is on a local disk")
     else:
         fact = f"{state} is on a network or FUSE file system, where a database is not safe"
@@ -54,7 +54,7 @@ def _access(state: Path, status: os.stat_result) -> Iterator[Finding]:
         yield fail(Subject.STATE, f"{state} cannot be read and written", fix=fix)
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings, *, asks_root: bool) -> Iterator[Finding]:
     state = settings.paths.state
     try:
         if not has_database(state):
@@ -65,7 +65,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield fail(Subject.STATE, str(error))
         return
     yield ok(Subject.STATE, "the database can be read" + (", and a daemon is at work" if is_running(state) else ""))
-    found = root_identity(settings.paths.root)
+    found = root_identity(settings.paths.root) if asks_root else None
     if None not in (known, found) and known != found:
         fact = f"{settings.paths.root} is not the root that this database has worked on"
         yield fail(Subject.STATE, fact, fix="mount the right one, or choose another [paths] state for this one")

@@ -27,7 +27,7 @@ from batchbox.cli.demo.story import Story
 from batchbox.config import Settings, parse_settings
 from batchbox.errors import BatchboxError
 from batchbox.folders.layout import INBOX, OUTBOX, make_root
-from batchbox.folders.mounts import is_local
+from batchbox.folders.mounts import is_local_place
 from batchbox.logs import shown
 from batchbox.report import Notifier
 from batchbox.simulator import SimulatorSettings, serve
@@ -90,7 +90,7 @@ def _temporary_folder(*, keep: bool) -> Iterator[Path]:
             f"no temporary folder can be made ({error.strerror}). Name a local folder that you may write to in TMPDIR."
         ) from error
     try:
-        if not is_local(folder):
+        if not is_local_place(folder):
             raise BatchboxError(f"{shown(str(folder))}: the demo needs a local disk. Name a folder on one in TMPDIR.")
         yield folder
     finally:

@@ -1,0 +1,1 @@
+"""Tests of parsing in a process of its own."""

@@ -1,0 +1,274 @@
+"""Files that change after they were claimed: their writer had them open, and a rename does not take that away."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from batchbox.intake.settling_anew import QUIET_SECONDS_MAX
+
+from .bench import INSTANCE, Bench
+from .taking import request, send, take_in
+
+
+class Writer:
+    """A program that has a dropped file open, and goes on writing into it wherever it is moved to."""
+
+    def __init__(self, bench: Bench, name: str, content: str) -> None:
+        self._bench = bench
+        self._name = name
+        self._descriptor = os.open(bench.drop(name, content), os.O_WRONLY | os.O_APPEND)
+
+    def write(self, more: str) -> None:
+        """Append to the file."""
+        os.write(self._descriptor, more.encode())
+        self._bench.dropped[self._name] += more.encode()
+
+    def close(self) -> None:
+        """End."""
+        os.close(self._descriptor)
+
+
+@contextmanager
+def writer(bench: Bench, name: str, content: str) -> Iterator[Writer]:
+    """Drop a file and keep it open."""
+    one = Writer(bench, name, content)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def claims(bench: Bench) -> list[str]:
+    """Return what lies in processing/ for the inbox."""
+    return sorted(os.listdir(bench.root / "processing" / INSTANCE / "_"))
+
+
+def unsettled(bench: Bench) -> list[tuple[object, ...]]:
+    """Return how often the files that are waited for have changed, and which are still."""
+    return bench.rows("SELECT change_count, is_still FROM unsettled")
+
+
+def asked(bench: Bench) -> list[str]:
+    """Return the text of everything that was bought."""
+    params = [json.loads(one) for batch in bench.api.batches for one in batch.requests.values()]
+    return [one["messages"][0]["content"] for one in params]
+
+
+async def test_a_file_that_grows_after_its_claim_is_bought_whole_and_once(bench: Bench) -> None:
+    with writer(bench, "a.md", "first half") as file:
+        await take_in(bench)
+
+        file.write(", second half")
+        await send(bench)
+        await bench.settle()
+
+    assert asked(bench) == ["first half, second half"]
+    assert "a.result.json" in bench.outbox()
+
+
+async def test_a_file_as_it_was_read_is_looked_at_once(bench: Bench) -> None:
+    bench.drop("a.md", "question")
+    await take_in(bench)
+    await send(bench)
+
+    assert bench.rows("SELECT is_verified FROM sources") == [(1,)]
+    assert len(bench.api.bought) == 1
+
+
+async def test_what_is_written_after_the_sending_counts_no_more(bench: Bench) -> None:
+    with writer(bench, "a.md", "question") as file:
+        await take_in(bench)
+        await send(bench)
+
+        file.write(", and more")
+        await bench.settle()
+
+    assert asked(bench) == ["question"]
+
+
+async def test_its_neighbours_in_the_batch_go_out_without_it(bench: Bench) -> None:
+    bench.drop("b.md", "neighbour")
+    with writer(bench, "a.md", "first half") as file:
+        await take_in(bench)
+        file.write(", more")
+
+        await send(bench)
+        await bench.step("dispatch")
+
+        assert asked(bench) == ["neighbour"]
+        await bench.settle()
+    assert sorted(asked(bench)) == ["first half, more", "neighbour"]
+
+
+async def test_every_change_doubles_how_long_it_has_to_be_still(bench: Bench) -> None:
+    """`quiet` is 1 s on the bench."""
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        waits = []
+        for _ in range(3):
+            file.write("+")
+            await send(bench)
+            begun = bench.now.monotonic
+            while unsettled(bench)[0][1] == 0:
+                await bench.step("intake")
+                bench.advance(0.25)
+            waits.append(bench.now.monotonic - begun)
+            await bench.step("intake")
+        await bench.settle()
+
+    assert [round(wait) for wait in waits] == [2, 4, 8]
+    assert asked(bench) == ["1+++"]
+    assert unsettled(bench) == []
+
+
+async def test_a_file_that_is_never_still_for_an_hour_is_rejected(bench: Bench) -> None:
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        for _ in range(80):
+            file.write("+")
+            await bench.step("dispatch")
+            await bench.step("intake")
+            bench.advance(50)
+
+    await bench.settle()
+    explanation = (bench.root / "rejected" / "a.md.error.txt").read_text()
+    assert "unstable" in explanation
+    assert not bench.api.bought
+    assert unsettled(bench) == []
+
+
+async def test_the_wait_has_a_bound(bench: Bench) -> None:
+    """Ten minutes, however often the file has changed."""
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+    with sqlite3.connect(bench.state / "batchbox.db") as database:
+        database.execute("UPDATE unsettled SET change_count = 60")
+    database.close()
+
+    await bench.step("intake")
+    bench.advance(QUIET_SECONDS_MAX + 1)
+    await bench.step("intake")
+
+    assert bench.rows("SELECT is_still FROM unsettled") == [(1,)]
+    await bench.settle()
+
+
+async def test_a_crash_while_it_settles_loses_nothing(bench: Bench) -> None:
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+        assert bench.rows("SELECT state FROM sources") == [("reading",)]
+
+        await bench.restart()
+        await bench.settle()
+
+    assert asked(bench) == ["1+"]
+
+
+async def test_what_a_long_file_asks_for_is_taken_back_whole(bench: Bench) -> None:
+    """Part of it is sealed and part of it waits: nothing of it has been sent."""
+    lines = "\n".join(json.dumps(request(f"question {number}")) for number in range(25))
+    with writer(bench, "many.jsonl", lines) as file:
+        await take_in(bench)
+        file.write("\n" + json.dumps(request("question 25")))
+        await bench.settle()
+
+    assert sorted(asked(bench)) == sorted(f"question {number}" for number in range(26))
+
+
+async def test_what_another_file_asks_for_too_is_not_taken_back(bench: Bench) -> None:
+    bench.drop("a.md", "same")
+    await take_in(bench)
+    with writer(bench, "a.md", "same") as file:
+        await take_in(bench)
+        file.write(", and more")
+
+        await send(bench)
+        await bench.settle()
+
+    assert sorted(asked(bench)) == ["same", "same, and more"]
+
+
+async def test_a_double_drop_of_what_is_taken_back_is_bought_without_waiting(bench: Bench) -> None:
+    with writer(bench, "a.md", "same") as file:
+        await take_in(bench)
+        file.write(", and more")
+        await send(bench)
+        bench.drop("a.md", "same")
+        await take_in(bench)
+        await bench.settle()
+
+    assert sorted(asked(bench)) == ["same", "same, and more"]
+
+
+async def test_a_file_that_has_gone_in_two_looks_is_withdrawn(bench: Bench) -> None:
+    bench.drop("a.md", "question")
+    bench.drop("b.md", "neighbour")
+    await take_in(bench)
+    lost = next(name for name in claims(bench) if name.endswith("~a.md"))
+    (bench.root / "processing" / INSTANCE / "_" / lost).unlink()
+    del bench.dropped["a.md"]
+
+    await send(bench)
+    assert not bench.api.bought
+    bench.advance(6)
+    await bench.settle()
+
+    assert asked(bench) == ["neighbour"]
+    error = json.loads((bench.root / "outbox" / "a.error.json").read_text())
+    assert error["error"]["type"] == "withdrawn"
+    assert error["billed"] is False
+    assert os.listdir(bench.root / "done") == ["b.md"]
+
+
+async def test_a_share_that_loses_sight_of_a_file_for_a_moment_withdraws_nothing(bench: Bench) -> None:
+    bench.drop("a.md", "question")
+    await take_in(bench)
+    folder = bench.root / "processing" / INSTANCE / "_"
+    (name,) = claims(bench)
+    (folder / name).rename(bench.root / "inbox" / ".unseen")
+    await send(bench)
+
+    (bench.root / "inbox" / ".unseen").rename(folder / name)
+    bench.advance(6)
+    await bench.settle()
+
+    assert asked(bench) == ["question"]
+
+
+async def test_a_file_that_goes_away_while_it_settles_is_explained(bench: Bench) -> None:
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+    (name,) = claims(bench)
+    (bench.root / "processing" / INSTANCE / "_" / name).unlink()
+    del bench.dropped["a.md"]
+
+    await bench.settle()
+
+    assert "it went away" in (bench.root / "rejected" / "a.md.error.txt").read_text()
+    assert not bench.api.bought
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything: this needs another user")
+async def test_a_file_that_became_unreadable_is_waited_for(bench: Bench) -> None:
+    path = bench.drop("a.md", "question")
+    await take_in(bench)
+    (name,) = claims(bench)
+    claim = path.parents[1] / "processing" / INSTANCE / "_" / name
+    claim.chmod(0)
+    await send(bench)
+    assert not bench.api.bought
+
+    claim.chmod(0o600)
+    await bench.settle()
+
+    assert asked(bench) == ["question"]
