@@ -7,13 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import create, cycle, idle, intake, results, startup
+from . import create, cycle, idle, intake, results, scan, startup
 
 BENCHMARKS = {
     "cycle": cycle.main,
     "results": results.main,
     "intake": intake.main,
     "idle": idle.main,
+    "scan": scan.main,
     "create": create.main,
     "startup": startup.main,
 }

@@ -73,11 +73,11 @@ def make_place(parent: Path, base_url: str, **sections: Mapping[str, object]) ->
     return place
 
 
-def drop_files(place: Place, count: int) -> None:
+def drop_files(place: Place, count: int, *, extension: str = "md") -> None:
     """Put small texts into the inbox."""
     for number in range(count):
         text = f"# Question {number}\n\n".ljust(PROMPT_BYTES - 1, "x") + "\n"
-        (place.root / "inbox" / f"q{number:06}.md").write_text(text)
+        (place.root / "inbox" / f"q{number:06}.{extension}").write_text(text)
 
 
 @contextlib.contextmanager
