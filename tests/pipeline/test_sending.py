@@ -133,6 +133,29 @@ async def test_a_call_that_never_arrived_is_sent_again_only_after_grace_under_a_
     assert set(bench.outbox()) == {"a.md", "a.result.json"}
 
 
+async def test_a_root_that_is_away_for_a_moment_holds_a_doubt_up_for_a_moment(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was found out is written to the root as well, and that is tried again soon."""
+    bench.drop("a.md", "question")
+    await take_in(bench)
+    bench.api.replies.append(Reply.NEVER_ARRIVED)
+    await send(bench)
+    bench.root.rename(bench.root.with_name("away"))
+    stages = bench.stages
+    assert stages is not None
+
+    due = 0.0
+    while "manifest cannot be closed" not in caplog.messages:
+        bench.advance(10)
+        due = await stages.dispatch.step(bench.now)
+
+    assert due - bench.now.monotonic < 3
+    bench.root.with_name("away").rename(bench.root)
+    await bench.settle()
+    assert len(bench.api.bought) == 1
+
+
 async def test_a_candidate_that_runs_keeps_the_batch_in_doubt_beyond_grace(bench: Bench) -> None:
     """Only its first line of results can tell whose it is."""
     bench.drop("a.md", "one")

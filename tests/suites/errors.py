@@ -18,7 +18,7 @@ from pathlib import Path
 from . import errors_disks, rotating
 from .errors_disks import HAPPENINGS, Waits
 from .errors_trial import FULL_DATABASE, LITTLE_ROOM, every_trial
-from .mutants import Mutation, plant
+from .mutants import SOURCE, Mutation, plant
 from .places import workplace
 from .record import Record, Size
 
@@ -169,5 +169,4 @@ def _is_caught(one: Planted, folder: Path) -> bool:
 
 
 def _environment(source: Path | None) -> Mapping[str, str]:
-    paths = [str(path) for path in (source, TESTS) if path is not None]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(source or SOURCE), str(TESTS)])}

@@ -20,9 +20,11 @@ from batchbox.model import Now
 from batchbox.store.cancelling import CancelStore
 from batchbox.store.dispatch import SealedBatch
 from batchbox.store.holds import HoldName, HoldStore, Keeper
-from batchbox.timing import PLACE_SECONDS_MAX
+from batchbox.timing import PLACE_SECONDS_MAX, Backoff
 
 IDLE_SECONDS = 300.0
+CLOSING_SECONDS_FIRST = 1.0
+"""After so long a manifest that could not be closed is tried again, and then in less and less of a hurry."""
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Dispatch:
         self._credit = credit_keeper
         self._shortage = shortage
         self._ring_delivery = ring_delivery
+        self._closing = Backoff(first=CLOSING_SECONDS_FIRST, longest=PLACE_SECONDS_MAX)
         self._setback: Setback | None = None
         self._told: str | None = None  # why sending holds, as the log has it
 
@@ -113,10 +116,12 @@ class Dispatch:
 
     async def _reconcile(self, now: Now) -> float:
         try:
-            return await self._reconciler.step(now)
+            due = await self._reconciler.step(now)
         except (OSError, RootOfflineError) as error:
             log.warning("manifest cannot be closed", extra={"why": str(error)})
-            return now.monotonic + PLACE_SECONDS_MAX
+            return self._closing.fail(now.monotonic, chance=random.random())  # noqa: S311 - spreads retries
+        self._closing.succeed()
+        return due
 
     async def _note_setback(self, now: Now) -> None:
         """Hold all sending for what the last step met."""
