@@ -69,6 +69,8 @@ class Share:
     def hang(self) -> None:
         """Answer nothing from now on."""
         self._process.send_signal(signal.SIGSTOP)
+        while any(" T " not in stat.read_text() for stat in Path(f"/proc/{self._process.pid}/task").glob("*/stat")):
+            time.sleep(0.001)  # each of its threads stops when it is its turn
 
     def answer(self) -> None:
         """Answer everything that was asked meanwhile, and what comes."""

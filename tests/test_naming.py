@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from batchbox.model import CustomId, Nonce
 from batchbox.naming import (
+    _IGNORED_ENDS,
+    _IGNORED_NAMES,
+    _ORDINARY_TAILS,
     claim_name,
     custom_id_from,
     custom_id_of_file,
@@ -447,3 +450,8 @@ def test_what_programs_leave_behind_is_never_a_request(name: str) -> None:
 )
 def test_a_document_is_never_taken_for_a_leftover(name: str) -> None:
     assert not is_ignored(name)
+
+
+def test_an_ordinary_end_is_never_that_of_an_ignored_name() -> None:
+    """Names with such an end are not looked at further."""
+    assert not {end for end in (*_IGNORED_ENDS, *_IGNORED_NAMES) if end.endswith(tuple(_ORDINARY_TAILS))}

@@ -284,6 +284,9 @@ _IGNORED_ENDS = (
 )
 
 _IGNORED_TAILS = frozenset(end[-2:] for end in _IGNORED_ENDS)
+_ORDINARY_TAILS = frozenset({".md", "txt", "son", "onl", "pdf"})
+"""No name that is ignored for its end, or as a whole, ends so."""
+_ODD_BEGINNINGS = frozenset(start[0] for start in _IGNORED_STARTS)
 
 _AUTO_SAVE = re.compile(r"#.*#", re.DOTALL)  # Emacs
 
@@ -307,9 +310,12 @@ _CONFLICT_COPY = re.compile(
 def is_ignored(name: str) -> bool:
     """Tell whether the name is one of a temporary, lock, conflict or system file: such are never requests.
 
-    Asked of every name in every scan, so what costs more is asked only where something cheap speaks for it.
+    Asked of every name in every scan, so an ordinary name is known by four cheap looks, and what costs more is asked
+    only where something cheap speaks for it.
     """
     folded = name.lower()
+    if folded[-3:] in _ORDINARY_TAILS and folded[0] not in _ODD_BEGINNINGS and "onfli" not in folded:
+        return False
     return (
         folded.startswith(_IGNORED_STARTS)
         or (folded[-2:] in _IGNORED_TAILS and folded.endswith(_IGNORED_ENDS))

@@ -95,7 +95,7 @@ async def test_crashes_during_the_recovery_do_no_harm_either(tmp_path: Path, str
     crash_count = 0
     while where is not None:
         crash_count += 1
-        where = await recover(bench, crash_at=stride + crash_count)
+        where = await recover(bench, crash_at=stride + 5 * crash_count)
 
     verify(bench)
     await bench.stop()
@@ -116,7 +116,7 @@ async def in_doubt(folder: Path, reply: Reply) -> Bench:
 
 
 @pytest.mark.parametrize(
-    "stride", [11, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "every"]
+    "stride", [31, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "every"]
 )
 @pytest.mark.parametrize("reply", [Reply.LOSE, Reply.NEVER_ARRIVED])
 async def test_a_crash_at_any_point_of_a_reconcile_does_no_harm(

@@ -265,7 +265,7 @@ async def go_on(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "stride", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["every fourth", "every"]
+    "stride", [9, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "every"]
 )
 @pytest.mark.parametrize("story", STORIES)
 async def test_a_crash_at_any_point_of_a_loss_does_no_harm(

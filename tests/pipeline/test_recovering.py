@@ -114,7 +114,7 @@ async def test_a_recovery_may_die_at_any_point_and_be_run_again(
     is_thorough: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Until it has come to its end, `run` refuses to start; run again, it comes to the same end."""
-    stride = 1 if is_thorough else 9
+    stride = 1 if is_thorough else 17
     crash_at, refusals, has_died = 1, 0, True
     while has_died:
         bench = RecoveryBench(tmp_path_factory.mktemp("twice"), max_requests=2)

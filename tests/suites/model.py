@@ -30,7 +30,7 @@ EXAMPLES_PER_MUTATION = 150
 SHORT_EXAMPLES = 4
 SHORT_SEED = 3
 """Always the same: what a commit breaks must not depend on luck. Long runs draw other seeds every time."""
-SHORT_MUTATIONS = frozenset({"halving drops the middle one", "a cancelled request goes into the resend"})
+SHORT_MUTATIONS = frozenset({"halving drops the middle one"})
 WORKER_SECONDS_MAX = 1200
 TESTS = Path(__file__).parents[1]
 
