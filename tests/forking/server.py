@@ -137,6 +137,7 @@ def become(request: Request) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if request.program is not None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is executed would inherit that
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if request.new_session:
         os.setsid()
