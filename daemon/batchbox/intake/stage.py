@@ -24,12 +24,11 @@ changed                |                                               | still, 
 """
 
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, islice
 
 from batchbox.errors import NoRoomError, RootOfflineError, StateNotWritableError
 from batchbox.folders.inbox import ClaimOutcome, Inbox, Wanted
@@ -42,10 +41,11 @@ from batchbox.intake.markers import Paired, is_leftover, pair
 from batchbox.intake.recording import Recorder
 from batchbox.intake.rejecting import Rejecter
 from batchbox.intake.settling_anew import SettlingAnew
+from batchbox.intake.sightings import Pace, Sightings
 from batchbox.logs import shown
 from batchbox.model import Lane, Now
 from batchbox.naming import claim_name, is_ignored
-from batchbox.settling import Readiness, Sample, Sighting, due, next_look, refused, sight, unfinished
+from batchbox.settling import Readiness, Sample, Sighting, refused, sight, unfinished
 from batchbox.store.columns import to_ms
 from batchbox.store.holds import Keeper
 from batchbox.store.intake import Backlog, IntakeStore
@@ -116,7 +116,7 @@ class Intake:
         self._disk_keeper = disk_keeper
         self._watch = watch  # told after each listing which folders there are, each by device and inode
         self._demands_markers = demands_markers
-        self._sightings: dict[Lane, dict[str, Sighting]] = {}
+        self._sightings: dict[Lane, Sightings] = {}
         self._beat_at = 0.0
         self._unread: Mapping[str, Unread] = {}
         self._left_count = 0
@@ -135,8 +135,8 @@ class Intake:
 
     def refused(self) -> Sequence[str]:
         """Return a few of the files that could not be taken when that was last tried."""
-        names = (name for of_lane in self._sightings.values() for name, seen in of_lane.items() if seen.refusals)
-        return list(islice(names, REFUSED_TOLD_MAX))
+        of_lanes = (of_lane.refused() for of_lane in self._sightings.values())
+        return list(islice(chain.from_iterable(of_lanes), REFUSED_TOLD_MAX))
 
     @property
     def broken_folders(self) -> Mapping[str, Unread]:
@@ -205,10 +205,11 @@ class Intake:
         paired = {lane: await self._sort_out(lane, names, now) for lane, names in listing.names.items()}
         lanes = {lane: set(of_lane.names) for lane, of_lane in paired.items() if of_lane.names}
         self._is_idle = not lanes and not self._recorder.has_unread
-        self._sightings = {
-            lane: {name: seen for name, seen in self._sightings.get(lane, {}).items() if name in names}
-            for lane, names in lanes.items()
-        }
+        pace = Pace(quiet=self._settings.quiet(), incomplete_after=self._settings.incomplete_after)
+        self._sightings = {lane: self._sightings.get(lane) or Sightings(pace) for lane in lanes}
+        for lane, names in lanes.items():
+            self._sightings[lane].keep(names)
+            self._sightings[lane].keep_pace(pace)
         rescan = now.monotonic + self._settings.rescan()
         backlog = await self._store.backlog()
         markers = {lane: of_lane.markers for lane, of_lane in paired.items()}
@@ -242,13 +243,11 @@ class Intake:
 
         Returns the monotonic moment of the next look.
         """
-        pace = {"quiet": self._settings.quiet(), "incomplete_after": self._settings.incomplete_after}
         sightings = self._sightings[lane]
         room = SIGHTINGS_MAX // len(self._sightings)
         new = sorted(name for name in names if name not in sightings)[: max(0, room - len(sightings))]
-        looks = {name: next_look(seen, **pace) for name, seen in sightings.items()}
-        looked_for = [name for name, at in looks.items() if at <= now.monotonic]
-        still = [name for name in looked_for if due(sightings[name], **pace) <= now.monotonic]
+        looked_for = sightings.looked_for(now.monotonic)
+        still = [name for name in looked_for if sightings.is_due(name, now.monotonic)]
         leftovers = {name: seen.sample for name in still if is_leftover(name, (seen := sightings[name]).sample)}
         await self._remove(lane, leftovers, scan)
         for group in _groups([name for name in still if name not in leftovers]):
@@ -260,8 +259,7 @@ class Intake:
             for name in group:
                 is_marked = name in scan.markers[lane]
                 _sight(sightings, name, samples.get(name), is_marked=is_marked, now=sampled_at)
-        looks |= {name: next_look(sightings[name], **pace) for name in new + looked_for if name in sightings}
-        return min((at for name, at in looks.items() if name in sightings), default=math.inf)
+        return sightings.next_look()
 
     def _bytes_to_read(self, lane: Lane, name: str) -> int:
         return self._recorder.bytes_to_read(name, self._sightings[lane][name].sample.size_bytes)
@@ -273,7 +271,7 @@ class Intake:
         await self._inbox.remove(lane, leftovers)
         log.info("markers without a file are deleted", extra={"lane": shown(lane), "count": len(leftovers)})
         for name in leftovers:
-            del self._sightings[lane][name]
+            self._sightings[lane].forget(name)
         scan.left_count -= len(leftovers)
 
     def _takes_more(self, scan: _Scan) -> bool:
@@ -290,7 +288,7 @@ class Intake:
             if outcome is ClaimOutcome.UNFINISHED:
                 sightings[file.name] = unfinished(sightings[file.name])
             elif outcome in {ClaimOutcome.CLAIMED, ClaimOutcome.GONE}:
-                del sightings[file.name]
+                sightings.forget(file.name)
                 scan.left_count -= 1
             elif outcome in {ClaimOutcome.BUSY, ClaimOutcome.UNCLEAR}:
                 _tell_refused(file.name, lane, sightings[file.name])
@@ -314,9 +312,9 @@ def _groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
         yield names[start : start + GROUP_FILES]
 
 
-def _sight(sightings: dict[str, Sighting], name: str, sample: Sample | None, *, is_marked: bool, now: float) -> None:
+def _sight(sightings: Sightings, name: str, sample: Sample | None, *, is_marked: bool, now: float) -> None:
     if sample is None:
-        sightings.pop(name, None)
+        sightings.forget(name)
         return
     before = sightings.get(name)
     readiness = before.readiness if before and before.sample == sample else _readiness(name, sample)
@@ -325,7 +323,7 @@ def _sight(sightings: dict[str, Sighting], name: str, sample: Sample | None, *, 
     sightings[name] = sight(before, sample, readiness=readiness, now=now)
 
 
-def _unfinished(sightings: Mapping[str, Sighting], names: Sequence[str]) -> Mapping[str, Sample]:
+def _unfinished(sightings: Sightings, names: Sequence[str]) -> Mapping[str, Sample]:
     """Return the samples of the files that are not taken as they are, as far as they could be opened."""
     seen = {name: sightings[name] for name in names if name in sightings}
     return {
