@@ -2,10 +2,15 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from forking import ForkServer
+
+TESTS = Path(__file__).parent
+LONG_FIRST = ("suites", "chaos", "hostile", "clients", "e2e", "pipeline")
+"""Folders of tests that take long, the longest first: what is left for the end keeps no worker alone."""
 
 
 def pytest_configure() -> None:
@@ -19,12 +24,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_turn)
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
 
 
 @pytest.fixture(scope="session")
