@@ -148,7 +148,7 @@ async def test_a_file_is_settled_when_its_last_request_ends(
 
     assert before == ["open"]
     assert await states(database, "sources") == ["settled"]
-    (settled,) = await store.delivery.settled(limit=10)
+    (settled,) = await store.originals.settled(limit=10)
     assert (settled.id, settled.lane, settled.name, settled.target) == (1, INBOX_LANE, "a.md", None)
 
 
@@ -424,25 +424,25 @@ async def test_an_original_is_archived_under_the_name_that_was_taken(store: Stor
     await ended_batch(store, request("a"))
     await store.delivery.record([outcome(1)], now=NOW)
 
-    await store.delivery.take_targets([(1, "a__2.md")])
-    (settled,) = await store.delivery.settled(limit=10)
-    await store.delivery.archive([1], now=NOW)
+    await store.originals.take_targets([(1, "a__2.md")])
+    (settled,) = await store.originals.settled(limit=10)
+    await store.originals.archive([1], now=NOW)
 
     assert settled.target == "a__2.md"
-    assert await store.delivery.settled(limit=10) == []
+    assert await store.originals.settled(limit=10) == []
     assert await states(database, "sources") == ["done"]
 
 
 async def test_originals_are_kept_for_their_time_and_then_forgotten(store: Store) -> None:
     await ended_batch(store, request("a"))
     await store.delivery.record([outcome(1)], now=NOW)
-    await store.delivery.take_targets([(1, "a.md")])
-    await store.delivery.archive([1], now=NOW)
+    await store.originals.take_targets([(1, "a.md")])
+    await store.originals.archive([1], now=NOW)
 
-    too_early = await store.delivery.kept_since(NOW, limit=10)
-    (kept,) = await store.delivery.kept_since(NOW + timedelta(seconds=1), limit=10)
-    await store.delivery.forget_originals([kept.id])
+    too_early = await store.originals.kept_since(NOW, limit=10)
+    (kept,) = await store.originals.kept_since(NOW + timedelta(seconds=1), limit=10)
+    await store.originals.forget([kept.id])
 
     assert too_early == []
     assert (kept.lane, kept.target) == (INBOX_LANE, "a.md")
-    assert await store.delivery.kept_since(NOW + timedelta(days=1), limit=10) == []
+    assert await store.originals.kept_since(NOW + timedelta(days=1), limit=10) == []

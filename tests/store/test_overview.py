@@ -79,7 +79,7 @@ async def settled(store: Store) -> None:
 async def done(store: Store) -> None:
     """Let everything have come to its end."""
     await settled(store)
-    await store.delivery.archive([1], now=NOW)
+    await store.originals.archive([1], now=NOW)
 
 
 @pytest.mark.parametrize("arrange", [reading, rejecting, waiting, sealed, doubtful, running, ended, failing, settled])

@@ -150,11 +150,11 @@ async def cancel(store: Store) -> None:
 
 async def archive(store: Store) -> None:
     """Bring settled files to done/, and delete old ones from there."""
-    settled = await store.delivery.settled(limit=256)
-    await store.delivery.take_targets([(one.id, one.name) for one in settled])
-    await store.delivery.archive([one.id for one in settled], now=NOW)
-    kept = await store.delivery.kept_since(NOW, limit=256)
-    await store.delivery.forget_originals([one.id for one in kept])
+    settled = await store.originals.settled(limit=256)
+    await store.originals.take_targets([(one.id, one.name) for one in settled])
+    await store.originals.archive([one.id for one in settled], now=NOW)
+    kept = await store.originals.kept_since(NOW, limit=256)
+    await store.originals.forget([one.id for one in kept])
 
 
 async def look_on(store: Store) -> None:

@@ -7,10 +7,11 @@ and is read again, skipping what is done.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from batchbox.api import ApiTrouble, BatchesApi, TroubleKind
+from batchbox.delivery.archiving import Archiver
 from batchbox.delivery.composing import compose_failing
 from batchbox.delivery.losses import Losses
 from batchbox.delivery.publishing import Publisher, Refusals
@@ -21,12 +22,13 @@ from batchbox.folders.layout import by_lane
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.root import is_about_one_name
-from batchbox.folders.shelves import Move, Original, Shelves
+from batchbox.folders.shelves import Shelves
 from batchbox.logs import shown
 from batchbox.model import ErrorType, Lane, Now
 from batchbox.pricing import Catalogue
-from batchbox.store.delivery import DeliveryStore, EndedBatch, SettledSource
+from batchbox.store.delivery import DeliveryStore, EndedBatch
 from batchbox.store.holds import HoldStore
+from batchbox.store.originals import OriginalStore
 from batchbox.timing import Backoff
 
 GROUP_ANSWERS = 256
@@ -61,6 +63,7 @@ class Delivery:
         settings: DeliverySettings,
         *,
         store: DeliveryStore,
+        originals: OriginalStore,
         holds: HoldStore,
         outbox: Outbox,
         shelves: Shelves,
@@ -92,7 +95,10 @@ class Delivery:
         self._losses = Losses(
             store=store, manifests=manifests, api=api, vouches_for=vouches_for, ring_polling=ring_polling
         )
-        self._tidying = Tidying(store=store, shelves=shelves, manifests=manifests, done_days=settings.done_days)
+        self._archiver = Archiver(originals, shelves, is_kept=settings.done_days > 0)
+        self._tidying = Tidying(
+            store=store, originals=originals, shelves=shelves, manifests=manifests, done_days=settings.done_days
+        )
         self._leftovers_removed = False
         self._refusals = Refusals()
         self._refused_errors: set[int] = set()  # requests whose errors wait for a name,
@@ -125,7 +131,7 @@ class Delivery:
                 await self._deliver(batch, now)
         await self._losses.give_up_old(now)
         await self._publish_failing(now)
-        await self._archive(now)
+        await self._archiver.step(now)
         await self._tidying.step(now)
         ended = await self._store.ended()
         self._batch_backoffs = {batch.id: self._backoff_of(batch) for batch in ended}
@@ -228,23 +234,3 @@ class Delivery:
             error = second
         backoff.fail(now.monotonic, chance=self._chance(), at_least=error.trouble.retry_after_seconds or 0.0)
         log.warning("results cannot be read", extra={"batch": batch.api_id, "why": error.trouble.text})
-
-    async def _archive(self, now: Now) -> None:
-        """Move originals whose every request has ended to done/, or delete them if nobody keeps them."""
-        while settled := await self._store.settled(limit=GROUP_ANSWERS):
-            for lane, sources in by_lane(settled).items():
-                if self._settings.done_days == 0:
-                    await self._shelves.drop_claims(lane, [source.claim for source in sources])
-                else:
-                    await self._move_to_done(lane, sources)
-                await self._store.archive([source.id for source in sources], now=now.wall)
-
-    async def _move_to_done(self, lane: Lane, sources: Sequence[SettledSource]) -> None:
-        unnamed = [source for source in sources if source.target is None]
-        names = await self._shelves.take_done_names(
-            lane, [Original(name=source.name, claim=source.claim) for source in unnamed]
-        )
-        taken = {source.id: name for source, name in zip(unnamed, names, strict=True)}
-        await self._store.take_targets(taken.items())
-        moves = [Move(claim=source.claim, target=source.target or taken[source.id]) for source in sources]
-        await self._shelves.archive(lane, moves)  # what stays in processing/ is moved when that is listed next

@@ -7,6 +7,7 @@ from batchbox.folders.manifests import Manifests
 from batchbox.folders.shelves import Shelves
 from batchbox.model import Now
 from batchbox.store.delivery import DeliveryStore
+from batchbox.store.originals import OriginalStore
 
 GROUP_ROWS = 256
 TIDY_SECONDS = 3600.0
@@ -21,8 +22,17 @@ MANIFEST_PARTS_KEPT = timedelta(days=1)
 class Tidying:
     """Looks once an hour."""
 
-    def __init__(self, *, store: DeliveryStore, shelves: Shelves, manifests: Manifests, done_days: int) -> None:
+    def __init__(
+        self,
+        *,
+        store: DeliveryStore,
+        originals: OriginalStore,
+        shelves: Shelves,
+        manifests: Manifests,
+        done_days: int,
+    ) -> None:
         self._store = store
+        self._originals = originals
         self._shelves = shelves
         self._manifests = manifests
         self._done_days = done_days
@@ -40,7 +50,7 @@ class Tidying:
 
     async def _remove_originals(self, now: Now) -> None:
         before = now.wall - timedelta(days=self._done_days)
-        while kept := await self._store.kept_since(before, limit=GROUP_ROWS):
+        while kept := await self._originals.kept_since(before, limit=GROUP_ROWS):
             for lane, originals in by_lane(kept).items():
                 await self._shelves.remove_done(lane, [original.target for original in originals])
-                await self._store.forget_originals([original.id for original in originals])
+                await self._originals.forget([original.id for original in originals])

@@ -308,6 +308,7 @@ def _delivery(parts: _Parts, keep_going: Callable[[], bool]) -> Delivery:
             retry_longest=settings.retry.max,
         ),
         store=parts.store.delivery,
+        originals=parts.store.originals,
         holds=parts.store.holds,
         outbox=Outbox(ground.root, ground.instance),
         shelves=parts.shelves,

@@ -19,6 +19,7 @@ from batchbox.store.holds import HoldStore
 from batchbox.store.intake import IntakeStore
 from batchbox.store.meta import MetaStore
 from batchbox.store.orders import OrderStore
+from batchbox.store.originals import OriginalStore
 from batchbox.store.overview import OverviewStore
 from batchbox.store.polling import PollingStore
 from batchbox.store.readings import ReadingStore
@@ -41,6 +42,7 @@ class Store:
     twins: TwinStore
     polling: PollingStore
     delivery: DeliveryStore
+    originals: OriginalStore
     holds: HoldStore
     overview: OverviewStore
     orders: OrderStore
@@ -83,6 +85,7 @@ def assemble(database: Database) -> Store:
         twins=TwinStore(database),
         polling=PollingStore(database),
         delivery=DeliveryStore(database),
+        originals=OriginalStore(database),
         holds=HoldStore(database),
         overview=OverviewStore(database),
         orders=OrderStore(database),

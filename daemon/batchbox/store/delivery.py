@@ -5,7 +5,7 @@ earlier one, before the first rename, so that a repetition writes the same names
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,7 +24,6 @@ from batchbox.store.columns import (
 from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.holds import HoldName
-from batchbox.store.originals import move_away, take_targets
 from batchbox.store.transitions import move_batch, move_requests, move_sources
 
 _HAS_STEM = "stem IS NOT NULL AND state IN ('batched', 'failing')"
@@ -100,26 +99,6 @@ class Ended:
     error_type: str | None = None
     error_text: str | None = None
     charge: Charge | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettledSource:
-    """A file whose every request has ended."""
-
-    id: int
-    lane: Lane
-    claim: str
-    name: str
-    target: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptOriginal:
-    """A file in done/ whose time has come."""
-
-    id: int
-    lane: Lane
-    target: str
 
 
 _BATCHES = """
@@ -269,46 +248,6 @@ class DeliveryStore:
         async with self._database.transaction() as transaction:
             if await move_batch(transaction, batch_id, BatchEvent.LOSE):
                 await transaction.run("UPDATE batches SET lost_reason = ? WHERE id = ?", (reason, batch_id))
-
-    async def settled(self, *, limit: int) -> Sequence[SettledSource]:
-        """Return files whose every request has ended and whose original is still in processing/."""
-        rows = await self._database.all(
-            "SELECT id, lane, claim, name, target FROM sources WHERE state = 'settled' ORDER BY id LIMIT ?", (limit,)
-        )
-        return [
-            SettledSource(
-                id=id_,
-                lane=lane,
-                claim=from_blob(claim),
-                name=from_blob(name),
-                target=None if target is None else from_blob(target),
-            )
-            for id_, lane, claim, name, target in rows
-        ]
-
-    async def take_targets(self, targets: Iterable[tuple[int, str]]) -> None:
-        """Record the names that originals will have in done/."""
-        async with self._database.transaction() as transaction:
-            await take_targets(transaction, targets)
-
-    async def archive(self, source_ids: Sequence[int], *, now: datetime) -> None:
-        """Record that the originals have left processing/."""
-        async with self._database.transaction() as transaction:
-            await move_away(transaction, source_ids, SourceEvent.ARCHIVE, now=now)
-
-    async def kept_since(self, before: datetime, *, limit: int) -> Sequence[KeptOriginal]:
-        """Return originals that have been in done/ since before the moment."""
-        rows = await self._database.all(
-            "SELECT id, lane, target FROM sources WHERE state = 'done' AND target IS NOT NULL AND settled_at < ? "
-            "ORDER BY settled_at LIMIT ?",
-            (to_ms(before), limit),
-        )
-        return [KeptOriginal(id=id_, lane=lane, target=from_blob(target)) for id_, lane, target in rows]
-
-    async def forget_originals(self, source_ids: Sequence[int]) -> None:
-        """Record that originals are not in done/ any more."""
-        async with self._database.transaction() as transaction:
-            await transaction.run_many("UPDATE sources SET target = NULL WHERE id = ?", [(id_,) for id_ in source_ids])
 
     async def remove_bodies(self, before: datetime, *, limit: int) -> int:
         """Delete the bodies of requests that ended without a whole answer before the moment; return how many."""
