@@ -20,6 +20,7 @@ from batchbox.documents import (
     manifest_head,
     manifest_line,
     result_json,
+    status_in,
     wire_ids_in,
     with_request_id,
 )
@@ -193,6 +194,26 @@ def test_the_wire_ids_are_found_in_the_first_bytes_of_every_document(name: str) 
 )
 def test_what_is_no_document_of_ours_has_no_wire_ids(head: bytes) -> None:
     assert wire_ids_in(head) == []
+
+
+@given(name=NAMES)
+def test_the_status_is_found_in_the_first_bytes_of_every_document(name: str) -> None:
+    """And not in what a file's name says."""
+    for source in (name, '\n  "status": "answered"'):
+        facts = replace(FACTS, source=source)
+        documents = (
+            result_json(facts, replace(ANSWER, reason=None)),
+            result_json(facts, replace(ANSWER, reason="max_tokens")),
+            error_json(facts, FAILURE),
+        )
+
+        found = [status_in(b"".join(document)[:HEAD_BYTES]) for document in documents]
+
+        assert found == ["answered", "incomplete", "error"]
+
+
+def test_a_file_without_a_status_has_none() -> None:
+    assert status_in(b'{"custom_id": "a", "status": "answered"}') is None
 
 
 def test_a_file_that_names_a_custom_id_later_on_cannot_pass_for_another() -> None:

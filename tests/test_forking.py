@@ -26,7 +26,8 @@ def spawn(forks: ForkServer, tmp_path: Path, written: Path) -> Spawn:
     """Start a command whose standard streams go into a file."""
 
     def start(*arguments: str, program: Sequence[str] | None = None, **variables: str) -> Child:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **variables}
+        own = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "states")}  # what is made is made in there
+        environment = {"PATH": os.environ["PATH"], **own, **variables}
         with written.open("w") as file:
             return forks.spawn(
                 arguments,
@@ -55,7 +56,9 @@ def _is_there(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["status"], ["config", "--nonsense"], ["init", "one"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["status"], ["config", "--nonsense"], ["init", "one", "--config", "one.toml"]]
+)
 def test_a_child_says_and_does_what_a_process_started_for_real_does(
     spawn: Spawn, written: Path, arguments: Sequence[str]
 ) -> None:

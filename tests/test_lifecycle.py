@@ -43,9 +43,15 @@ def test_every_event_can_happen_to_some_state() -> None:
 
 def test_only_what_has_come_to_its_end_has_no_way_on() -> None:
     """A state without a way on that is no end would be silence for its file."""
-    assert final(BATCH_TRANSITIONS, BatchState) == {BatchState.CLOSED, BatchState.REFUSED}
+    assert final(BATCH_TRANSITIONS, BatchState) == {BatchState.CLOSED}
     assert final(REQUEST_TRANSITIONS, RequestState) == set(RequestState) - set(OPEN_REQUEST_STATES)
     assert final(SOURCE_TRANSITIONS, SourceState) == {SourceState.DONE, SourceState.REJECTED}
+
+
+def test_a_batch_without_members_goes_on_only_if_it_turns_up_after_all() -> None:
+    ways_on = {event: after for (before, event), after in BATCH_TRANSITIONS.items() if before is BatchState.REFUSED}
+
+    assert ways_on == {BatchEvent.RECLAIM: BatchState.IN_PROGRESS}
 
 
 def test_a_batch_that_may_exist_is_never_sent_without_having_been_withdrawn() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from batchbox.naming import (
     canceled_by,
     claim_name,
+    kept,
     marked_by,
     marker_claim_name,
     parse_claim_name,
@@ -53,7 +54,7 @@ def test_what_is_seen_does_not_depend_on_the_spelling(name: str) -> None:
 
 @given(NAMES, NAMES)
 def test_a_claimed_marker_is_no_claim_and_says_whose_it_is(name: str, marker: str) -> None:
-    """Its name fits, and a marker's name that is not too long comes back whole."""
+    """Its name fits, and says what a claim keeps of the marker's name."""
     claim = claim_name(name, dropped_ms=7, random_bytes=bytes(8))
 
     claimed = marker_claim_name(claim, marker)
@@ -63,4 +64,37 @@ def test_a_claimed_marker_is_no_claim_and_says_whose_it_is(name: str, marker: st
     parsed = parse_marker_claim(claimed)
     assert parsed is not None
     assert claim.startswith(parsed[0])
-    assert parsed[1] == marker or len(os.fsencode(marker)) > 200
+    assert parsed[1] == kept(marker)
+
+
+LONG = st.one_of(
+    st.tuples(st.text(alphabet="aé長ｶﾞ\u0301😀. ", min_size=60, max_size=260), st.sampled_from(["", ".md", ".x" * 120])),
+    st.tuples(NAMES, st.sampled_from(["", ".md"])),
+).map("".join)
+
+
+@given(LONG)
+def test_what_a_claim_keeps_is_the_same_name_to_people(name: str) -> None:
+    """However long it is and however it is spelled; it fits, and it is not cut twice."""
+    for spelling in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):
+        assert visible(kept(spelling)) == visible(name) == visible(visible(name))
+        assert len(os.fsencode(kept(spelling))) <= 225
+
+
+@given(LONG, st.sampled_from([".cancel", ".CANCEL", ".ready"]))
+def test_a_claimed_sign_is_about_the_same_name(name: str, suffix: str) -> None:
+    """The claim keeps its suffix, and of the name before it what the claim of its file keeps."""
+    sign = name + suffix
+    about = canceled_by if suffix != ".ready" else marked_by
+
+    assert about([kept(sign)]) == {kept(sign): visible(name)}
+    assert len(os.fsencode(claim_name(sign, dropped_ms=7, random_bytes=bytes(8)))) <= 255
+    assert len(os.fsencode(marker_claim_name(claim_name(name, dropped_ms=7, random_bytes=bytes(8)), sign))) <= 255
+
+
+def test_long_names_that_begin_alike_stay_two() -> None:
+    """A sign about one of them is not about the other."""
+    names = ["長" * 70 + f"{number} {'x' * 30}.md" for number in range(3)]
+
+    assert len({visible(name) for name in names}) == 3
+    assert all(visible(name).endswith(".md") for name in names)

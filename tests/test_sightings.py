@@ -72,3 +72,49 @@ def test_files_that_could_not_be_taken_are_told() -> None:
     sightings["b"] = refused(sightings["b"])
 
     assert list(sightings.refused()) == ["b"]
+
+
+def test_files_that_could_not_be_taken_make_room_for_new_ones_and_come_round_again() -> None:
+    """Whatever they are called: a fourth of the room is all that they keep."""
+    sightings = Sightings(SLOW)
+    stuck = [f"!{number}" for number in range(8)]
+    names = [*stuck, "new"]
+    looked_at: list[str] = []
+
+    for _ in range(4):
+        for name in sightings.admit(names, room=8):
+            sightings[name] = seen_at(100.0)
+            looked_at.append(name)
+        for name in stuck:
+            if name in sightings:
+                sightings.refuse(name)
+    crowd = sightings.admit([*names, *(f"{number}" for number in range(20))], room=8)
+
+    assert looked_at[:9] == names
+    assert set(looked_at[9:]) == {"!0", "!1"}, "they come again, and no more of them than is needed"
+    assert len(crowd) == 5
+    assert len(list(sightings.refused())) == 2
+
+
+def test_where_more_files_lie_than_can_be_watched_they_take_turns() -> None:
+    """And not those first whose names come first: else new ones would keep the others waiting for ever."""
+    sightings = Sightings(SLOW)
+
+    admitted = [sightings.admit(["a", "b", "c", "d", "e"], room=2) for _ in range(3)]
+
+    assert admitted == [["a", "b"], ["c", "d"], ["e", "a"]]
+
+
+def test_it_is_news_once_that_a_file_cannot_be_taken() -> None:
+    """Also if it was not watched meanwhile, to make room; not if it had gone and came again."""
+    sightings = watched(a=100.0)
+    told = [sightings.refuse("a"), sightings.refuse("a")]
+    sightings.admit(["a", "b"], room=1)
+    sightings.keep({"a", "b"})
+    sightings["a"] = seen_at(110.0)
+    told.append(sightings.refuse("a"))
+    sightings.keep({"b"})
+    sightings["a"] = seen_at(120.0)
+    told.append(sightings.refuse("a"))
+
+    assert told == [True, False, False, True]

@@ -23,8 +23,9 @@ HEAD_BYTES = 16_384
 """So many bytes from the start hold a document's custom_id and, unless its usage is endless, its wire ids."""
 
 _CUSTOM_ID = re.compile(rb'"custom_id": "([a-zA-Z0-9_-]{1,64})"')
+_STATUS = re.compile(rb'\n  "status": "([a-z]{1,20})"')
 _WIRE_IDS = re.compile(rb'\n  "wire_ids": (\[[^\]]{0,8000}\])')
-"""At the outermost level: the line's own indentation says so, and a string has no line ends."""
+"""Both at the outermost level: the line's own indentation says so, and a string has no line ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +162,12 @@ def error_json(facts: Facts, failure: Failure, *, unwanted: Answer | None = None
 def custom_id_in(head: bytes) -> str | None:
     """Return the custom_id of a document of ours from its first HEAD_BYTES bytes, or None."""
     found = _CUSTOM_ID.search(head)
+    return found.group(1).decode() if found else None
+
+
+def status_in(head: bytes) -> str | None:
+    """Return the status of a document of ours from its first HEAD_BYTES bytes, or None."""
+    found = _STATUS.search(head)
     return found.group(1).decode() if found else None
 
 

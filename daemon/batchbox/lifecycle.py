@@ -44,6 +44,8 @@ class BatchEvent(StrEnum):
     CLOSE = "close"
     DISBAND = "disband"
     """Its members go on in other batches, without a call that said so."""
+    RECLAIM = "reclaim"
+    """It has turned up after it was disbanded: those of its members that are still to be sent come back."""
 
 
 class RequestEvent(StrEnum):
@@ -86,6 +88,7 @@ BATCH_TRANSITIONS: Mapping[tuple[BatchState, BatchEvent], BatchState] = {
     (BatchState.ENDED, BatchEvent.LOSE): BatchState.LOST,
     (BatchState.LOST, BatchEvent.FIND): BatchState.IN_PROGRESS,
     (BatchState.SEALED, BatchEvent.DISBAND): BatchState.REFUSED,
+    (BatchState.REFUSED, BatchEvent.RECLAIM): BatchState.IN_PROGRESS,
     (BatchState.ENDED, BatchEvent.CLOSE): BatchState.CLOSED,
     (BatchState.LOST, BatchEvent.CLOSE): BatchState.CLOSED,  # given up: its requests have ended as errors
 }
@@ -107,6 +110,7 @@ REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = 
 SOURCE_TRANSITIONS: Mapping[tuple[SourceState, SourceEvent], SourceState] = {
     (SourceState.READING, SourceEvent.RECORD): SourceState.OPEN,
     (SourceState.OPEN, SourceEvent.RECALL): SourceState.READING,
+    (SourceState.SETTLED, SourceEvent.RECALL): SourceState.READING,  # nothing of it had to be sent
     (SourceState.READING, SourceEvent.REJECT): SourceState.REJECTING,
     (SourceState.OPEN, SourceEvent.SETTLE): SourceState.SETTLED,
     (SourceState.SETTLED, SourceEvent.ARCHIVE): SourceState.DONE,

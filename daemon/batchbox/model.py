@@ -120,6 +120,8 @@ class RejectReason(StrEnum):
     EMPTY = "empty"
     INCOMPLETE = "incomplete"
     UNSTABLE = "unstable"
+    WITHDRAWN = "withdrawn"
+    """It was deleted from processing/ while it was waited for."""
     TOO_LARGE = "too_large"
     BAD_ENCODING = "bad_encoding"
     BAD_JSON = "bad_json"

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from slugify import slugify
@@ -30,11 +31,16 @@ MARKER_SUFFIX = ".ready"
 """`<file name>.ready` says that the file beside it is complete."""
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_INSTANCE = re.compile(r"(?:[^\W_]|-){1,48}-[0-9a-f]{8}")
 _SPACES_AND_DOTS = re.compile(r"[ .]+")
 _OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9_-]+")
 _WIRE_ID = re.compile(r"[a-zA-Z0-9_-]{1,44}__([a-z2-7]{8})-(0|[1-9][0-9]{0,8})")
 _CLAIM_NAME = re.compile(r"([0-9a-f]{12})-[0-9a-f]{16}~(.+)", re.DOTALL)
 _MARKER_CLAIM = re.compile(r"\.([0-9a-f]{12}-[0-9a-f]{16}~)(.+)", re.DOTALL)
+_MARK_BYTES = len(".0123456789ab-0123456789abcdef~")
+"""What the name of a claim, or of a marker's claim, has before the name that it keeps."""
+_KEPT_BYTES_MAX = NAME_BYTES_MAX - _MARK_BYTES - max(len(CANCEL_SUFFIX), len(MARKER_SUFFIX))
+"""The longest name that a claim keeps whole; that of a sign about it keeps it too, with its suffix."""
 _LAST_MOMENT_MS = 253_402_300_799_999
 """The end of the year 9999, the last that a calendar of Python's knows."""
 _HASH_CHARACTERS = 6
@@ -48,6 +54,11 @@ _RESERVED_ON_WINDOWS = frozenset(
 def is_custom_id(text: str) -> bool:
     """Tell whether the API would take the text as a custom_id."""
     return _CUSTOM_ID.fullmatch(text) is not None
+
+
+def is_instance(text: str) -> bool:
+    """Tell whether the text is a name that an instance is given: its host's, and eight hex digits."""
+    return _INSTANCE.fullmatch(text) is not None
 
 
 def custom_id_from(stem: str) -> CustomId:
@@ -124,16 +135,16 @@ def claim_name(original: str, *, dropped_ms: int, random_bytes: bytes) -> str:
     """Return the name of a claimed file in processing/. Claims sort by the time of the drop.
 
     Args:
-        original: The name it was dropped under; it is cut if the claim would not fit otherwise.
+        original: The name it was dropped under; of a long one the claim keeps what `kept` says.
         dropped_ms: Milliseconds since 1970; a clock that stands before it counts as 1970.
         random_bytes: Eight, which make the claim unique.
     """
     mark = f"{max(dropped_ms, 0):012x}-{random_bytes.hex()}~"
-    return mark + cut_to_bytes(original, NAME_BYTES_MAX - len(mark))
+    return mark + kept(original)
 
 
 def parse_claim_name(name: str) -> tuple[int, str] | None:
-    """Return when the file was dropped, in milliseconds, and its original name; None for a name that is no claim."""
+    """Return when the file was dropped, in milliseconds, and what is kept of its name; None for what is no claim."""
     match = _CLAIM_NAME.fullmatch(name)
     if match is None or (dropped_ms := int(match[1], 16)) > _LAST_MOMENT_MS:
         return None
@@ -141,8 +152,29 @@ def parse_claim_name(name: str) -> tuple[int, str] | None:
 
 
 def visible(name: str) -> str:
-    """Return the name as people see it: the same for every way to spell its characters."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+    """Return the name as people see it: the same for every way to spell its characters, and for what a claim keeps.
+
+    A long one is cut before its extension and marked by a hash of the whole: two that begin alike stay two.
+    """
+    if name.isascii() and len(name) <= _KEPT_BYTES_MAX:
+        return name
+    seen = unicodedata.normalize("NFC", name)
+    if _size_bytes(seen) <= _KEPT_BYTES_MAX:
+        return seen
+    mark = f"-{_short_hash(seen)}"
+    stem, extension = _split_extension(cut_to_bytes(seen, _KEPT_BYTES_MAX - len(mark)))
+    return f"{stem}{mark}{extension}"
+
+
+def kept(name: str) -> str:
+    """Return what a claim keeps of a name: all of it if there is room, else its visible form.
+
+    Of a sign the same is kept of the name that it is about, and its suffix, so that the two still find each other.
+    """
+    for suffix in (CANCEL_SUFFIX, MARKER_SUFFIX):
+        if _has_suffix(name, suffix):
+            return _kept(name[: -len(suffix)]) + name[-len(suffix) :]
+    return _kept(name)
 
 
 def canceled_by(names: Iterable[str]) -> dict[str, str]:
@@ -156,27 +188,28 @@ def marked_by(names: Iterable[str]) -> dict[str, str]:
 
 
 def marker_claim_name(claim: str, marker: str) -> str:
-    """Return the name of a marker in processing/, from that of its file's claim: hidden, and no claim itself.
-
-    A marker's name is cut if it would not fit otherwise.
-    """
-    beginning = f".{claim.partition('~')[0]}~"
-    return beginning + cut_to_bytes(marker, NAME_BYTES_MAX - len(beginning))
+    """Return the name of a marker in processing/, from that of its file's claim: hidden, and no claim itself."""
+    return f".{claim.partition('~')[0]}~{kept(marker)}"
 
 
 def parse_marker_claim(name: str) -> tuple[str, str] | None:
-    """Return how the claim of a marker's file begins, and the marker's own name; None for what is no such name."""
+    """Return how the claim of a marker's file begins, and what is kept of the marker's name; None for other names."""
     match = _MARKER_CLAIM.fullmatch(name)
     return (match[1], match[2]) if match else None
 
 
 def _without_suffix(names: Iterable[str], suffix: str) -> dict[str, str]:
+    return {name: visible(name[: -len(suffix)]) for name in names if _has_suffix(name, suffix)}
+
+
+def _kept(name: str) -> str:
+    is_short = max(_size_bytes(name), _size_bytes(unicodedata.normalize("NFC", name))) <= _KEPT_BYTES_MAX
+    return name if is_short else visible(name)
+
+
+def _has_suffix(name: str, suffix: str) -> bool:
     size = len(suffix)
-    return {
-        name: visible(name[:-size])
-        for name in names
-        if name[-size : 1 - size] == "." and name[-size:].lower() == suffix and len(name) > size
-    }
+    return name[-size : 1 - size] == "." and name[-size:].lower() == suffix and len(name) > size
 
 
 def _transliterated(run: re.Match[str]) -> str:
@@ -184,8 +217,11 @@ def _transliterated(run: re.Match[str]) -> str:
 
 
 def _cut_with_hash(text: str, *, original: str, room: int) -> str:
-    digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
-    return f"{text[: room - _HASH_CHARACTERS - 1]}-{digest}"
+    return f"{text[: room - _HASH_CHARACTERS - 1]}-{_short_hash(original)}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
 
 
 def _split_extension(name: str) -> tuple[str, str]:
@@ -200,12 +236,10 @@ def _size_bytes(name: str) -> int:
 
 def _start(text: str, limit: int) -> str:
     """Return the longest start of the text that fits; its characters are whole because they are never taken apart."""
-    size_bytes = 0
-    for index, character in enumerate(text):
-        size_bytes += _size_bytes(character)
-        if size_bytes > limit:
-            return text[:index]
-    return text
+    if text.isascii():
+        return text[:limit]
+    fitting = bisect_right(range(len(text) + 1), limit, key=lambda count: _size_bytes(text[:count]))
+    return text[: fitting - 1]
 
 
 # Names that are never requests. One table in parts, by the way a name is recognised; all are compared without

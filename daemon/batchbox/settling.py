@@ -15,6 +15,10 @@ from batchbox.timing import backoff_seconds
 
 REFUSED_SECONDS_MAX = 30.0
 """So long a file is left alone at most that could not be taken."""
+GONE_SECONDS = 5.0
+"""A claimed file must be away in two looks that are so far apart: a share may lose sight of one for a moment."""
+LOOK_AGAIN_SECONDS = GONE_SECONDS + 1.0
+"""So long after a look that found nothing comes the next one: GONE_SECONDS lie between the one's end and its begin."""
 STILL_SECONDS_MAX = 60.0
 """So long a file is left alone at most that has not changed for long, and cannot be taken as it is."""
 
@@ -90,6 +94,11 @@ def next_look(sighting: Sighting, *, quiet: float, incomplete_after: float) -> f
     if rest > quiet:
         again = math.ceil(again / rest) * rest
     return again if at <= sighting.looked_at else min(at, again)
+
+
+def has_gone(away_since: float, *, now: float) -> bool:
+    """Say whether a claimed file has gone for good that was away in a look then, and is away now. Monotonic moments."""
+    return now - away_since >= GONE_SECONDS
 
 
 def _rest_seconds(sighting: Sighting, quiet: float) -> float:

@@ -221,6 +221,32 @@ def test_a_root_without_an_identity_fails(home: Home) -> None:
     assert "it has no identity" in texts(answer, "fail")[0]
 
 
+@pytest.mark.skipif(not obeys_modes(), reason="root may read everything, and there is no setpriv to change that")
+def test_an_identity_that_is_not_ours_to_read_is_not_a_missing_one(home: Home) -> None:
+    """`batchbox init` would not help."""
+    home.make()
+    (home.root / ".batchbox").chmod(0o000)
+
+    done = home.call("check", "--offline", "--config", str(home.config), as_root=False, ANTHROPIC_API_KEY="key")
+
+    assert f"{home.root}/.batchbox/identity.json cannot be read (Permission denied)" in done.stdout
+    assert "batchbox init" not in done.stdout
+
+
+@pytest.mark.parametrize(("name", "words"), [("file", "is not a folder -> choose another"), ("x" * 300, "too long")])
+def test_a_root_that_no_mount_would_help_is_told_as_what_it_is(home: Home, name: str, words: str) -> None:
+    home.make()
+    (home.path / "file").touch()
+    config = f'[paths]\nroot = "{home.path / name}"\nstate = "{home.state}"\n[defaults]\nmodel = "m"\n'
+    home.config.write_text(config)
+
+    (failed,) = texts(offline(home), "fail")
+
+    assert failed.startswith(f"root: {home.path / name}")
+    assert words in failed
+    assert "mounted" not in failed
+
+
 def test_a_root_that_is_not_there_fails_and_the_rest_is_still_checked(home: Home) -> None:
     home.make()
     home.root.rename(home.path / "away")

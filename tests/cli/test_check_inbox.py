@@ -1,13 +1,19 @@
 """What `batchbox check` says of the inbox, of its lanes, and of the file system below them."""
 
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from batchbox.cli.check.finding import Level
+from batchbox.cli.check.finding import Finding, Level
+from batchbox.cli.check.folders import look_at_root
 from batchbox.cli.check.share import clock
+from batchbox.cli.neighbours import Neighbourhood
+from batchbox.cli.settings import load_settings
+from batchbox.config import Settings
 from mounting import DISK_BYTES, mounted, needs_mounts, shared
 
 from .bench import Home, obeys_modes
@@ -39,12 +45,14 @@ def test_folders_that_are_not_read_are_told_with_the_reason(home: Home) -> None:
     (lane(home, "Reports") / "deeper").mkdir()
     lane(home, "reports")
     lane(home, "trip.bundle")
+    lane(home, "old.bak")
 
     answer = offline(home)
 
     assert answer["ok"] is True
     warned = texts(answer, "warn")
-    assert len(warned) == 3
+    assert len(warned) == 4
+    assert any("inbox/old.bak: not read, because programs give such names to unfinished" in text for text in warned)
     assert any("inbox/reports: not read, because its name is another lane's but for" in text for text in warned)
     assert any("inbox/trip.bundle: not read" in text for text in warned)
     assert any("inbox/Reports/deeper: not read, because only the inbox's own" in text for text in warned)
@@ -66,6 +74,51 @@ def test_files_that_will_not_be_answered_are_told(home: Home) -> None:
     assert f"{reports}: 0.docx, 1.docx, 2.docx and 2 more: of no known type, and so rejected" in unknown
     assert "known are .md, .txt, .json" in unknown
     assert f"{home.root}/inbox: b.md.part: never taken" in ignored
+
+
+def test_what_is_no_file_is_told_whatever_its_name(home: Home) -> None:
+    """Another name would not help it."""
+    home.make()
+    inbox = home.root / "inbox"
+    (inbox / "link.md").symlink_to("/nowhere")
+    (inbox / "lane").symlink_to("..")
+    os.mkfifo(inbox / "pipe")
+
+    (warned,) = texts(offline(home), "warn")
+
+    assert f"{inbox}: lane, link.md, pipe: a link, a pipe or the like, and so rejected, whatever its name" in warned
+
+
+def test_a_look_that_nobody_waits_for_ends_with_the_lane_that_is_just_being_tried(home: Home) -> None:
+    home.make()
+    for name in ("one", "three", "two"):
+        lane(home, name)
+    asked = iter([True, True, False])
+
+    findings = look_at_root(load_settings(home.config), keep_going=lambda: next(asked))
+
+    assert [*asked] == []
+    assert not [finding for finding in findings if finding.subject == "inbox"]
+
+
+def test_whoever_waits_no_more_leaves_no_look_behind(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on making files to try folders with, and the process's end would leave one of them."""
+    from batchbox.cli.check import everything  # noqa: PLC0415 - only to ask how long it waits
+
+    def look(_: Settings, *, keep_going: Callable[[], bool]) -> list[Finding]:
+        while keep_going():
+            time.sleep(0.01)
+        return []
+
+    home.make()
+    monkeypatch.setattr(everything, "ROOT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(everything, "look_at_root", look)
+
+    findings = everything.look_at_everything(home.config, dropped=[], offline=True)
+    looking = [thread.name for thread in threading.enumerate() if thread.name == "look at the root"]
+
+    assert any("does not answer" in finding.fact for finding in findings)
+    assert looking == []
 
 
 @needs_modes
@@ -161,6 +214,28 @@ def test_a_share_that_hangs_is_told_and_the_rest_is_still_checked(home: Home, mo
     told = [finding.fact for finding in findings if finding.level is Level.FAIL and finding.subject == "root"]
     assert told == [f"{home.root} does not answer within 1 s"]
     assert {str(finding.subject) for finding in findings} >= {"settings", "state", "key"}
+
+
+@needs_mounts
+def test_who_else_is_on_a_share_that_hangs_is_not_known(home: Home) -> None:
+    """Whoever asks again does not start another look that hangs, and is told as soon as it answers."""
+    home.root.mkdir()
+    (home.path / "behind").mkdir()
+    with shared(home.path / "behind", at=home.root) as hanging:
+        home.make()
+        (home.root / "processing" / "dead-00000002" / "_").mkdir(parents=True)
+        (home.root / "processing" / "dead-00000002" / "_" / "claim~a.md").touch()
+        neighbourhood = Neighbourhood(home.root, seconds_max=0.3)
+        hanging.hang()
+        unknown = [neighbourhood.orphans(None) for _ in range(3)]
+        looks = [thread for thread in threading.enumerate() if thread.name.startswith("look")]
+        hanging.answer()
+        known = Neighbourhood(home.root, seconds_max=20).orphans(None)
+
+    assert unknown == [None, None, None]
+    assert len(looks) == 1
+    assert known is not None
+    assert [one.instance for one in known] == ["dead-00000002"]
 
 
 @needs_mounts

@@ -220,3 +220,16 @@ def test_two_roots_of_one_user_have_a_state_each(home: Home) -> None:
     states = {tomllib.loads((home.path / name).read_text())["paths"]["state"] for name in ("one.toml", "two.toml")}
 
     assert len(states) == 2
+
+
+def test_what_has_the_place_of_a_folder_is_named(home: Home) -> None:
+    home.root.mkdir()
+    (home.root / "done").touch()
+    (home.root / "inbox").symlink_to(".")
+
+    done = home.call("init", str(home.root), "--config", str(home.config))
+
+    assert done.returncode == 78
+    assert f"{home.root}/inbox, {home.root}/done: this has to be a folder" in done.stderr
+    assert "Next:" not in done.stdout
+    assert not home.config.exists()

@@ -45,6 +45,20 @@ async def test_a_held_batch_says_who_decides(home: Home) -> None:
     assert "`batchbox reconcile --resend 1`" in text
 
 
+async def test_a_root_that_cannot_be_looked_at_leaves_open_who_else_is_there(home: Home) -> None:
+    """That is not the same as nobody."""
+    home.make()
+    async with open_store(home.state):
+        pass
+    home.root.rename(home.path / "away")
+
+    text = page(home)
+    told = json.loads(home.call("status", "--json", "--config", str(home.config)).stdout)
+
+    assert "Other instances: not known, because the root cannot be looked at." in text
+    assert told["orphans"] is None
+
+
 async def test_work_that_another_instance_left_behind_is_named(home: Home) -> None:
     """One that lives is nobody's business; nor is our own."""
     home.make()
@@ -59,7 +73,7 @@ async def test_work_that_another_instance_left_behind_is_named(home: Home) -> No
     text = page(home)
     told = json.loads(home.call("status", "--json", "--config", str(home.config)).stdout)
 
-    assert "Left behind by dead-00000002: 1 files, 0 open batches" in text
+    assert "Left behind by dead-00000002: 1 file, 0 open batches" in text
     assert "`batchbox recover dead-00000002`" in text
     assert told["orphans"] == [{"instance": "dead-00000002", "silent_seconds": None, "files": 1, "batches": 0}]
     assert ALIVE_SECONDS > 60, "a heartbeat is touched every minute"

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from batchbox.api import RESULTS_KEPT
+from batchbox.cli.neighbours import Neighbourhood
 from batchbox.cli.status.page import page
 from batchbox.cli.status.situation import Situation, as_json_object, read_situation
 from batchbox.store import open_store
@@ -21,7 +22,7 @@ async def situation_after(home: Home, days: float) -> Situation:
     async with open_store(home.state) as store:
         await drop(store, "a.md")
         await send(store, "_", "AAAAAAAA", count=1)
-    return await read_situation(home.root, home.state, NOW + timedelta(days=days))
+    return await read_situation(home.root, home.state, NOW + timedelta(days=days), Neighbourhood(home.root))
 
 
 def shown(situation: Situation) -> str:
@@ -55,6 +56,6 @@ async def test_every_hold_has_words_of_its_own(home: Home, name: HoldName) -> No
     async with open_store(home.state) as store:
         await store.holds.put(name, "the reason", now=NOW, next_attempt_at=None)
 
-    text = shown(await read_situation(home.root, home.state, NOW))
+    text = shown(await read_situation(home.root, home.state, NOW, Neighbourhood(home.root)))
 
     assert "the reason." in text

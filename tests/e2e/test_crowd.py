@@ -11,7 +11,8 @@ from .site import Site, prompt, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COUNT = 200_000
-GROWN_MB_MAX = 100.0
+GROWN_MB_MAX = 80.0
+"""What a process takes when it works for the first time, and 100,000 names."""
 NAME_BYTES = 255
 FEW = ("one", "two", "three")
 
@@ -32,7 +33,8 @@ def crowd(folder: Path) -> None:
 async def test_a_crowd_in_one_lane_neither_keeps_the_others_waiting_nor_fills_the_memory(site: Site) -> None:
     site.configure(inbox={"max_pending": 500})
     crowded = site.root / "inbox" / "crowded"
-    crowded.mkdir()
+    for lane in ("crowded", "few"):
+        (site.root / "inbox" / lane).mkdir()
     async with site.daemon() as daemon:
         await daemon.says("started")
         before_mb = resident_mb(daemon.pid)

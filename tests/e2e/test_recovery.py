@@ -45,7 +45,7 @@ async def test_a_lost_database_is_noticed_and_mended(open_new_site: OpenSite) ->
         assert "Run `batchbox recover`" in log
         mended, said = await command(site, "recover")
         assert mended == 0, said
-        assert "In doubt from now on: 1 batches with 1 requests." in said
+        assert "In doubt from now on: 1 batch with 1 request." in said
         site.drop("b.md", prompt("b"))
         async with site.daemon("--drain") as daemon:
             await until(lambda: len(simulator.ledger.purchases) == 2, "the new file is sent")
@@ -98,7 +98,7 @@ async def test_another_machine_takes_over(open_new_site: OpenSite) -> None:
         simulator.clock.advance(11)
         drained, log = await site.run("--drain")
 
-        assert f"{old}: stopped; 1 files taken, 1 batches open" in listed
+        assert f"{old}: stopped; 1 file taken, 1 batch open" in listed
         assert f"batchbox recover {old}" in listed
         assert f"batchbox recover {old}" in checked
         assert code == 0, said

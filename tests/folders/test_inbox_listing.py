@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import tempfile
@@ -5,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from batchbox.folders import listing as listing_module
 from batchbox.folders.layout import make_root
-from batchbox.folders.listing import Unread, list_inbox
+from batchbox.folders.listing import Bounds, Listing, Unread, list_inbox
+from batchbox.folders.root import open_root
 from batchbox.model import INBOX_LANE, Lane
 from batchbox.naming import is_ignored
 from mounting import NOBODY, as_nobody, mounted, needs_mounts
@@ -217,6 +220,127 @@ async def test_a_lane_whose_name_is_not_utf8_is_told_and_not_read(site: Site) ->
 
     assert listing.names == {INBOX_LANE: []}
     assert listing.unread == {f"inbox/{name}": Unread.NOT_UTF8}
+
+
+async def test_a_lane_keeps_its_place_before_a_newcomer(site: Site) -> None:
+    """Anybody who may drop files can make a folder whose name is another's but for its case."""
+    site.drop("a.md", lane=Lane("reports"))
+    known = (await site.inbox.listing(is_ignored)).lanes
+    site.drop("b.md", lane=Lane("Reports"))
+
+    listing = await site.inbox.listing(is_ignored, known)
+
+    assert listing.names == {INBOX_LANE: [], "reports": ["a.md"]}
+    assert listing.unread == {"inbox/Reports": Unread.SAME_NAME}
+    assert listing.stuck == {"inbox/Reports"}
+    assert listing.lanes == {"reports"}
+
+
+async def test_after_a_start_a_lane_of_which_there_were_claims_has_its_place(site: Site) -> None:
+    site.claimed("first.md", lane=Lane("reports"))
+    for name in ("Reports", "reports"):
+        site.drop("a.md", lane=Lane(name))
+
+    assert (await site.inbox.listing(is_ignored)).unread == {"inbox/Reports": Unread.SAME_NAME}
+
+
+async def test_a_lane_keeps_its_place_where_there_are_too_many(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_module, "LANES_MAX", 2)
+    for name in ("a", "b", "c", "d"):
+        (site.path / "inbox" / name).mkdir()
+    site.drop("a.md", lane=Lane("b"))
+
+    listing = await site.inbox.listing(is_ignored, {"c", "d"})
+
+    assert listing.lanes == {"c", "d"}
+    assert listing.unread == {"inbox/a": Unread.TOO_MANY, "inbox/b": Unread.TOO_MANY}
+    assert listing.stuck == {"inbox/b"}, "no file waits in the other"
+
+
+@pytest.mark.parametrize("name", ["old.bak", "reports~", "notes.save"])
+async def test_a_folder_that_is_no_lane_for_its_name_is_told(site: Site, name: str) -> None:
+    """Nobody has to guess why nothing becomes of what lies in it."""
+    site.drop("a.md", lane=Lane(name))
+
+    listing = await site.inbox.listing(is_ignored)
+
+    assert listing.names == {INBOX_LANE: []}
+    assert listing.unread == {f"inbox/{name}": Unread.IGNORED}
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(errno.EACCES, Unread.CLOSED), (errno.EIO, Unread.UNREACHABLE), (errno.EMFILE, Unread.UNREACHABLE)],
+)
+async def test_a_passing_trouble_with_a_lane_is_told_from_one_that_somebody_has_to_cure(
+    site: Site, monkeypatch: pytest.MonkeyPatch, number: int, why: Unread
+) -> None:
+    site.drop("a.md", lane=Lane("fax"))
+
+    def fail(descriptor: int, within: tuple[int | None, int]) -> Unread | None:
+        raise OSError(number, os.strerror(number))
+
+    def in_turn(descriptor: int, within: tuple[int | None, int]) -> Unread | None:
+        return next(calls)(descriptor, within)
+
+    known = await site.inbox.listing(is_ignored)
+    calls = iter([listing_module._obstacle, fail])
+    with monkeypatch.context() as patched:
+        patched.setattr(listing_module, "_obstacle", in_turn)
+        listing = await site.inbox.listing(is_ignored)
+
+    assert listing.unread == {"inbox/fax": why}
+    assert listing.stuck == ({"inbox/fax"} if why is Unread.CLOSED else set())
+    assert listing.lanes == known.lanes == {"fax"}
+
+
+def listed_within(site: Site, bounds: Bounds, *, known: set[str] | None = None) -> Listing:
+    """List the inbox and keep no more than so much."""
+    with open_root(site.path) as root:
+        return list_inbox(root, is_ignored, known=known or (), bounds=bounds)
+
+
+async def test_no_more_names_are_kept_than_can_be_borne(site: Site) -> None:
+    """Each lane has its part, and the inbox itself."""
+    for lane in (INBOX_LANE, Lane("crowded"), Lane("few")):
+        for number in range(3 if lane == "few" else 40):
+            site.drop(f"{number:02}.md", lane=lane)
+
+    listing = listed_within(site, Bounds(names=30, names_of_lane=2))
+    poor = listed_within(site, Bounds(names=3, names_of_lane=2))
+
+    assert {lane: len(names) for lane, names in listing.names.items()} == {INBOX_LANE: 10, "crowded": 10, "few": 3}
+    assert {lane: len(names) for lane, names in poor.names.items()} == {INBOX_LANE: 2, "crowded": 2, "few": 2}
+
+
+@pytest.mark.parametrize("lane", [INBOX_LANE, "crowded"])
+@pytest.mark.parametrize("suffix", [".cancel", ".ready", ".READY"])
+async def test_a_sign_and_its_file_are_both_kept_in_a_crowd(site: Site, lane: str, suffix: str) -> None:
+    """Torn from its file a `.cancel` would be rejected, a marker deleted, and a file that needs one never taken."""
+    names = [f"{number:02}.md" for number in range(50)]
+    for name in names:
+        site.drop(name, lane=Lane(lane))
+    cut = set(names) - set(listed_within(site, Bounds(names=8, names_of_lane=4)).names[Lane(lane)])
+    signed = sorted(cut)[:4]
+    for name in signed:
+        site.drop(name + suffix, lane=Lane(lane))
+
+    listed = listed_within(site, Bounds(names=8, names_of_lane=4)).names[Lane(lane)]
+
+    assert {*signed, *(name + suffix for name in signed)} <= set(listed)
+    assert len(listed) == len(set(listed)) <= 8 + 4 + 4
+
+
+async def test_of_very_many_folders_the_lanes_are_kept(site: Site) -> None:
+    for number in range(30):
+        (site.path / "inbox" / f"{number:02}").mkdir()
+    site.drop("a.md", lane=Lane("29"))
+
+    listing = listed_within(site, Bounds(names=10, names_of_lane=1, folders=5), known={"29", "28"})
+
+    assert {"28", "29"} <= listing.lanes
+    assert len(listing.lanes) <= 7
+    assert listing.names[Lane("29")] == ["a.md"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder: run as another user to test this")

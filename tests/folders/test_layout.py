@@ -1,14 +1,24 @@
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from batchbox.errors import RetiredError, RootOfflineError
-from batchbox.folders.layout import MODES, Presence, claims_folder, lane_folder, make_root, new_instance
+from batchbox.errors import ConfigurationError, RetiredError, RootOfflineError
+from batchbox.folders.layout import (
+    MODES,
+    Presence,
+    claims_folder,
+    lane_folder,
+    make_root,
+    new_instance,
+    other_instances,
+)
 from batchbox.folders.root import Root, open_root
 from batchbox.model import INBOX_LANE, Lane
+from mounting import as_nobody
 
 from .site import INSTANCE, OTHER_INSTANCE, Site, identity_of, names_in
 
@@ -45,6 +55,40 @@ def test_what_is_there_is_kept_and_what_is_missing_is_made(tmp_path: Path) -> No
     assert (tmp_path / "inbox" / "a.md").read_text() == "hello"
 
 
+@pytest.mark.parametrize("spoil", [Path.touch, lambda path: path.symlink_to("elsewhere"), os.mkfifo])
+def test_what_has_the_place_of_a_folder_keeps_a_root_from_being_made(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """It is named, and nothing is made beside it."""
+    (tmp_path / "elsewhere").mkdir()
+    spoil(tmp_path / "done")
+    before = names_in(tmp_path)
+
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path}/done: this has to be a folder"):
+        make_root(tmp_path)
+
+    assert names_in(tmp_path) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not tried: only root can look at folders as somebody else")
+def test_an_identity_that_is_only_not_ours_to_read_is_not_replaced(tmp_path: Path) -> None:
+    """Every daemon that knows it would take the root for another one."""
+    make_root(tmp_path)
+    before = identity_of(tmp_path)
+    for path in [*tmp_path.parents[: len(tmp_path.parents) - 2], tmp_path, tmp_path / ".batchbox"]:
+        path.chmod(0o777)
+    (tmp_path / ".batchbox" / "identity.json").chmod(0o600)
+
+    def make() -> str:
+        try:
+            return str(make_root(tmp_path))
+        except PermissionError as error:
+            return str(error.strerror)
+
+    assert as_nobody(make) == "Permission denied"
+    assert identity_of(tmp_path) == before
+
+
 def test_two_roots_have_two_identities(tmp_path: Path) -> None:
     make_root(tmp_path / "a")
     make_root(tmp_path / "b")
@@ -62,6 +106,30 @@ async def test_a_claims_folder_that_has_gone_means_that_the_daemon_was_retired(s
         await presence.confirm()
 
     assert names_in(site.path / "processing") == {"taken-over"}
+
+
+async def test_a_lanes_claims_folder_that_has_gone_is_an_empty_one(site: Site) -> None:
+    """What was in it has gone; who owns the other lanes' claims is as it was."""
+    claim = site.claimed("a.md", lane=Lane("reports"))
+    (site.claims_folder(claim.lane) / claim.name).unlink()
+    site.claims_folder(claim.lane).rmdir()
+
+    assert await site.inbox.facts([claim]) == [None]
+    assert names_in(site.claims_folder(claim.lane)) == set()
+
+
+async def test_only_a_folder_with_the_name_of_an_instance_is_another_daemons(site: Site) -> None:
+    """What else lies there must not make us share with nobody for ever."""
+    processing = site.path / "processing"
+    (processing / ".DS_Store").touch()
+    (processing / ".bb-check-0123456789abcdef.part").touch()
+    (processing / "host-0000000a").touch()
+    (processing / "host-0000000b").symlink_to(site.path)
+    (processing / "lost+found").mkdir()
+    await Presence(site.root, OTHER_INSTANCE).establish()
+
+    with open_root(site.path) as root:
+        assert other_instances(root, INSTANCE) == [OTHER_INSTANCE]
 
 
 async def test_another_instances_folder_does_not_retire_us(site: Site) -> None:
@@ -145,7 +213,7 @@ def test_a_lane_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_claims_are_made_only_where_this_instance_is_at_home(tmp_path: Path) -> None:
     make_root(tmp_path)
 
-    with open_root(tmp_path) as root, pytest.raises(RetiredError), claims_folder(root, INSTANCE, INBOX_LANE, make=True):
+    with open_root(tmp_path) as root, pytest.raises(RetiredError), claims_folder(root, INSTANCE, INBOX_LANE):
         pass
 
     assert names_in(tmp_path / "processing") == set()

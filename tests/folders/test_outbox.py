@@ -1,15 +1,18 @@
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from batchbox.errors import RetiredError, RootOfflineError
 from batchbox.folders import outbox as outbox_module
+from batchbox.folders import replacing
+from batchbox.folders.answers import Replaceable, Sought, hidden
 from batchbox.folders.outbox import SYNC_ALONE_UP_TO, NewFile, Outbox, Publication, Published, StemUse
+from batchbox.folders.replacing import PUT_AWAY_SECONDS
 from batchbox.folders.root import Root
-from batchbox.model import INBOX_LANE, Lane
+from batchbox.model import INBOX_LANE, CustomId, Lane
 
 from .failing import FailingOs
 from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
@@ -28,6 +31,7 @@ async def write(
     use: StemUse = StemUse.OWN,
     wire_ids: Sequence[str] = (),
     former_stem: str | None = None,
+    replaces: Replaceable | None = None,
 ) -> list[Publication]:
     """Write files as parts; return how they are to be published. Markers are known by their names."""
     new = [NewFile(pieces=[content], is_marker=name.endswith(".json")) for name, content in files]
@@ -40,9 +44,31 @@ async def write(
             use=use,
             wire_ids=wire_ids,
             former_stem=former_stem,
+            replaces=replaces,
         )
         for part, (name, _) in zip(parts, files, strict=True)
     ]
+
+
+def old_of(stem: str, *, custom_id: str | None = None, extension: str = "md") -> Replaceable:
+    """Return what makes way for an answer that has the stem."""
+    return Replaceable(stem=stem, custom_id=CustomId(custom_id or stem), extension=extension)
+
+
+def document(status: str = "answered", *, custom_id: str = "a", wire_id: str = "a__oooooooo-1") -> bytes:
+    """Return what counts of a `.result.json` or `.error.json`."""
+    return f'{{\n  "custom_id": "{custom_id}",\n  "status": "{status}",\n  "wire_ids": ["{wire_id}"]\n}}\n'.encode()
+
+
+def put(site: Site, files: Mapping[str, bytes]) -> None:
+    """Put files into the outbox."""
+    for name, content in files.items():
+        (site.path / "outbox" / name).write_bytes(content)
+
+
+def contents(site: Site) -> dict[str, bytes]:
+    """Return what is visible in the outbox."""
+    return {name: (site.path / "outbox" / name).read_bytes() for name in visible(site.path / "outbox")}
 
 
 async def publish(site: Site, group: Sequence[Publication]) -> Published:
@@ -150,30 +176,33 @@ async def test_a_name_that_is_refused_and_given_already_is_well(site: Site, monk
     assert names_in(site.path / "outbox") == {"a.md", "a.result.json"}
 
 
-async def test_an_old_answer_that_somebody_has_open_waits_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What scripts wait for goes first, so that it goes or everything stays."""
-    for name in ("a.md", "a.result.json"):
-        (site.path / "outbox" / name).write_bytes(b"old")
-    group = await write(site, ("a.md", b"new"), ("a.result.json", b"new"), use=StemUse.REPLACED)
+@pytest.mark.parametrize("refused", ["a.md", "a.result.json"])
+async def test_an_old_answer_that_somebody_has_open_waits_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """Whichever of its files it is: it goes with both, or both stay."""
+    old = {"a.md": b"old", "a.result.json": document()}
+    put(site, old)
+    group = await write(site, ("a.md", b"new"), ("a.result.json", b"{}"), replaces=old_of("a"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(outbox_module, "os", FailingOs(errno.EBUSY, {"a.result.json"}))
+        patched.setattr(replacing, "os", FailingOs(errno.EBUSY, {refused}))
         published = await publish(site, group)
 
     assert published == Published(refused={"a"})
-    assert {path.read_bytes() for path in (site.path / "outbox").iterdir()} == {b"old"}
+    assert contents(site) == old
     assert names_in(site.path / "outbox") == {"a.md", "a.result.json"}
 
 
 async def test_what_was_shown_under_a_stem_that_was_given_up_goes(site: Site) -> None:
     """But what looks otherwise is somebody else's by now."""
-    (site.path / "outbox" / "a.md").write_bytes(b"text")
-    (site.path / "outbox" / "a.result.json").write_bytes(b"somebody else's")
-    files = [("a__2.md", b"text"), ("a__2.result.json", b"{}")]
+    put(site, {"a.md": b"text", "b.md": b"somebody else's"})
+    files = [(f"{stem}__2{suffix}", b"text") for stem in "ab" for suffix in (".md", ".result.json")]
+    group = [one for file in files for one in await write(site, file, use=StemUse.NEW, former_stem=file[0][0])]
 
-    await publish(site, await write(site, *files, use=StemUse.NEW, former_stem="a"))
+    await publish(site, group)
 
-    assert names_in(site.path / "outbox") == {"a.result.json", "a__2.md", "a__2.result.json"}
+    assert names_in(site.path / "outbox") == {"b.md", *(name for name, _ in files)}
 
 
 async def test_publishing_a_second_time_after_a_crash_writes_the_same_files(site: Site) -> None:
@@ -185,28 +214,172 @@ async def test_publishing_a_second_time_after_a_crash_writes_the_same_files(site
     assert names_in(site.path / "outbox") == {"a.md", "a.result.json"}
 
 
-async def test_an_old_answer_goes_with_all_its_files_and_no_other_does(site: Site) -> None:
-    """A text that is shorter by a part, or has another extension, must not stand beside the new answer."""
-    old = ["a.md", "a.incomplete.md", "a.result.json", "a.error.json", "a.summary.json"]
-    others = ["ab.md", "a-2.md", "A.md", "a__2.md", ".a.md"]
-    for name in old + others:
-        (site.path / "outbox" / name).write_bytes(b"old")
-    group = await write(site, ("a.txt", b"new"), ("a.result.json", b"new"), use=StemUse.REPLACED)
+@pytest.mark.parametrize(
+    ("status", "marker", "text"),
+    [
+        ("answered", "a.result.json", "a.md"),
+        ("incomplete", "a.result.json", "a.incomplete.md"),
+        ("error", "a.error.json", None),
+    ],
+)
+async def test_an_old_answer_goes_with_all_its_files_and_no_other_does(
+    site: Site, status: str, marker: str, text: str | None
+) -> None:
+    """What people keep under the same stem is theirs."""
+    others = ["a.docx", "a.txt", "a.json", "a.summary.json", "a.old.md", "ab.md", "a-2.md", "A.md", "a__2.md", ".a.md"]
+    put(site, {marker: document(status), **dict.fromkeys(others, b"theirs")})
+    put(site, {} if text is None else {text: b"old"})
+    group = await write(site, ("a.new", b"new"), ("a.result.json", b"{}"), replaces=old_of("a"))
 
-    await publish(site, group)
+    assert await publish(site, group) == Published()
 
-    assert names_in(site.path / "outbox") == {*others, "a.txt", "a.result.json"}
-    assert (site.path / "outbox" / "a.result.json").read_bytes() == b"new"
+    assert names_in(site.path / "outbox") == {*others, "a.new", "a.result.json"}
+    assert (site.path / "outbox" / "a.result.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("present", "kept"),
+    [
+        ({"a.md": b"theirs"}, "no document says that it is an answer"),
+        ({"a.md": b"theirs", "a.result.json": document(custom_id="b")}, "another custom_id has the stem"),
+        ({"a.md": b"theirs", "a.error.json": document("error")}, "an error has no text"),
+        ({"a.md": b"theirs", "a.result.json": document("incomplete")}, "the old answer has another text"),
+        ({"a.md": b"theirs", "a.result.json": b'{"custom_id": "a"}'}, "nothing says that it has a text"),
+        ({"a.error.json": b"theirs", "a.result.json": document()}, "one of two documents is not the answer's"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_is_not_the_old_answers_is_never_replaced(
+    site: Site, present: Mapping[str, bytes], kept: str
+) -> None:
+    put(site, present)
+    group = await write(site, ("a.md", b"new"), ("a.result.json", b"{}"), replaces=old_of("a"))
+
+    assert await publish(site, group) == Published(taken={"a"}), kept
+
+    assert contents(site) == present
+
+
+async def test_only_the_plain_name_is_replaced(site: Site) -> None:
+    """An answer with a number stands beside one that was not to be replaced."""
+    plain = {"a.md": b"old", "a.result.json": document()}
+    present = {"a__2.md": b"theirs", "a__2.result.json": document(), **plain}
+    put(site, present)
+    files = [("a__2.md", b"new"), ("a__2.result.json", b"{}")]
+    first = await publish(site, await write(site, *files, replaces=old_of("a")))
+    before = contents(site)
+    for name, _ in files:
+        (site.path / "outbox" / name).unlink()
+    second = await publish(site, await write(site, *files, replaces=old_of("a")))
+
+    assert (first, second) == (Published(taken={"a__2"}), Published())
+    assert before == present
+    assert contents(site) == {**plain, **dict(files)}
+
+
+async def test_a_second_delivery_does_not_replace_the_first(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same answer: whoever reads it does not see it vanish, and nothing of it can resist."""
+    put(site, {"a.md": b"text", "a.result.json": document(wire_id="a__aaaaaaaa-1")})
+    files = [("a.md", b"text"), ("a.result.json", document(wire_id="a__aaaaaaaa-1"))]
+    group = await write(site, *files, wire_ids=["a__aaaaaaaa-1"], replaces=old_of("a"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replacing, "os", FailingOs(errno.EIO, {"a.md", "a.result.json"}))
+        assert await publish(site, group) == Published()
+
+    assert contents(site) == dict(files)
+
+
+class Death(BaseException):
+    """The process ends here."""
+
+
+class DyingOs:
+    """An `os` with which the process dies just before its n-th change."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def __getattr__(self, name: str) -> object:
+        if name in {"rename", "unlink"}:
+            self._left -= 1
+            if self._left == 0:
+                raise Death
+        return getattr(os, name)
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+async def test_whenever_a_replacement_dies_the_next_one_comes_to_its_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """Without the document in sight, the text of the old answer is still known to be its."""
+    put(site, {"a.incomplete.md": b"old", "a.result.json": document("incomplete"), "a.docx": b"theirs"})
+    files = [("a.md", b"new"), ("a.result.json", b"{}")]
+    with monkeypatch.context() as patched:
+        patched.setattr(replacing, "os", DyingOs(left))
+        with pytest.raises(Death):
+            await publish(site, await write(site, *files, replaces=old_of("a")))
+    await outbox(site).remove_leftovers(stems_in_use=["a"])
+
+    assert await publish(site, await write(site, *files, replaces=old_of("a"))) == Published()
+
+    assert names_in(site.path / "outbox") == {"a.md", "a.result.json", "a.docx"}
+
+
+async def test_what_a_person_saves_when_the_old_text_has_gone_is_no_old_text(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We died before the document that had been put away could go too."""
+    put(site, {"a.incomplete.md": b"old", "a.result.json": document("incomplete")})
+    files = [("a.md", b"new"), ("a.result.json", b"{}")]
+    with monkeypatch.context() as patched:
+        patched.setattr(replacing, "os", DyingOs(3))
+        with pytest.raises(Death):
+            await publish(site, await write(site, *files, replaces=old_of("a")))
+    save_later_than(site.path / "outbox" / hidden("a.result.json"), site.path / "outbox" / "a.incomplete.md")
+
+    await publish(site, await write(site, *files, replaces=old_of("a")))
+
+    assert contents(site) == {**dict(files), "a.incomplete.md": b"theirs"}
+
+
+def save_later_than(before: Path, path: Path) -> None:
+    """Write a file until the clock of the file system says that it came later."""
+    for _ in range(1_000_000):
+        path.write_bytes(b"theirs")
+        if path.stat().st_ctime_ns > before.stat().st_ctime_ns:
+            return
+    raise AssertionError("the file system's clock stands still")
+
+
+async def test_a_document_that_was_put_away_and_forgotten_goes_after_a_day(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while a request may still need it, or another daemon does."""
+    names = {stem: hidden(f"{stem}.result.json") for stem in ("open", "ended")}
+    put(site, dict.fromkeys(names.values(), document()))
+    (site.path / "processing" / INSTANCE / ".heartbeat").touch()
+    await outbox(site).remove_leftovers(stems_in_use=[])
+    after_no_time = names_in(site.path / "outbox")
+    later = (site.path / "outbox" / names["open"]).stat().st_ctime + PUT_AWAY_SECONDS + 10
+    os.utime(site.path / "processing" / INSTANCE / ".heartbeat", (later, later))
+
+    await outbox(site).remove_leftovers(stems_in_use=["open"])
+
+    assert after_no_time == set(names.values())
+    assert names_in(site.path / "outbox") == {names["open"]}
 
 
 async def test_a_lane_of_the_name_of_a_replaced_answer_is_left_alone(site: Site) -> None:
     """The outbox of lane `a` lies beside the answer `a` of the inbox itself."""
     await outbox(site).publish(Lane("a"), await write(site, ("b.md", b"text"), lane=Lane("a")))
-    group = await write(site, ("a.md", b"new"), ("a.result.json", b"new"), use=StemUse.REPLACED)
+    put(site, {"a.md": b"old", "a.result.json": document()})
+    group = await write(site, ("a.md", b"new"), ("a.result.json", b"new"), replaces=old_of("a"))
 
     await publish(site, group)
 
     assert visible(site.path / "outbox") == {"a", "a.md", "a.result.json"}
+    assert (site.path / "outbox" / "a.md").read_bytes() == b"new"
     assert visible(site.path / "outbox" / "a") == {"b.md"}
 
 
@@ -301,12 +474,22 @@ async def test_a_retired_daemon_publishes_nothing(site: Site) -> None:
     assert visible(site.path / "outbox") == set()
 
 
-async def test_the_head_of_a_file_is_its_first_bytes_or_nothing_if_there_is_none(site: Site) -> None:
-    (site.path / "outbox" / "a.result.json").write_bytes(b"0123456789")
+async def known(site: Site, *stems: str, replaces: Replaceable | None = None, text: bytes = b"text") -> str | None:
+    """Return which stem is known to be that of a request of one wire id, with this text."""
+    (part,) = await outbox(site).write(INBOX_LANE, [NewFile(pieces=[text], is_marker=False)])
+    sought = Sought(wire_ids=["a__aaaaaaaa-1"], texts={".md": part.name}, replaces=replaces)
+    return await outbox(site).known_stem(INBOX_LANE, stems, sought)
 
-    names = ["b.result.json", "a.result.json"]
-    assert await outbox(site).heads(INBOX_LANE, names, length=4) == [None, b"0123"]
-    assert await outbox(site).heads(INBOX_LANE, names, length=99) == [None, b"0123456789"]
+
+async def test_a_stem_is_known_by_its_document_and_else_by_its_text(site: Site) -> None:
+    """A text alone is what a life left that was alone on the root, and died before its marker."""
+    put(site, {"a.md": b"text", "a__2.error.json": document("error", wire_id="a__aaaaaaaa-1"), "a__3.md": b"text"})
+    put(site, {"a__4.md": b"other", "a__5.md": b"text", "a__5.result.json": document()})
+
+    assert await known(site, "a__4", "a__3", "a__2", "a") == "a__2"
+    assert await known(site, "a__5", "a__4", "a__3", "a") == "a__3"
+    assert await known(site, "a__5", "a__4") is None
+    assert await known(site, "a__3", "a__5", replaces=old_of("a__5", custom_id="a")) == "a__5"
 
 
 def link(path: Path) -> None:
@@ -314,12 +497,13 @@ def link(path: Path) -> None:
     path.symlink_to("/etc/passwd")
 
 
-@pytest.mark.parametrize("occupy", [link, os.mkdir])
-async def test_what_is_no_file_has_no_head(site: Site, occupy: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("occupy", [link, os.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", ["a.result.json", "a.md"])
+async def test_what_is_no_file_is_nobodys(site: Site, occupy: Callable[[Path], None], name: str) -> None:
     """Droppers may write in outbox/, and a strange thing there must not stop every delivery."""
-    occupy(site.path / "outbox" / "a.result.json")
+    occupy(site.path / "outbox" / name)
 
-    assert await outbox(site).heads(INBOX_LANE, ["a.result.json"], length=4) in ([None], [b""])
+    assert await known(site, "a", replaces=old_of("a")) is None
 
 
 async def test_nothing_is_written_while_the_root_is_away(site: Site) -> None:

@@ -113,6 +113,20 @@ async def test_a_file_that_grows_over_the_limit_while_it_is_read_is_rejected(sit
     assert isinstance(read.content, RejectedError)
 
 
+async def test_the_recorded_size_is_that_of_what_was_read(site: Site) -> None:
+    """A file may have grown after it was opened; later looks compare its size."""
+    claim = site.claimed("a.md", b"short")
+
+    def grow_just_before_it_is_read(_: str) -> None:
+        with (site.claims_folder() / claim.name).open("ab") as file:
+            file.write(b", and more")
+
+    read = await read_one(site, claim, read_rules(long_from=grow_just_before_it_is_read))
+
+    assert read.content == b"short, and more"
+    assert read.facts.size_bytes == 15
+
+
 async def test_a_long_file_is_left_to_be_read_in_parts(site: Site) -> None:
     content = os.urandom(2500)
     claim = site.claimed("a.jsonl", content)

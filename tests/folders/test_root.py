@@ -154,6 +154,42 @@ def test_a_root_without_an_identity_has_none(tmp_path: Path) -> None:
         assert read_identity(descriptor) is None
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"[" * 4000, b"\xff", b'{"id"'])
+def test_what_holds_no_id_is_no_identity(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".batchbox").mkdir()
+    (tmp_path / ".batchbox" / "identity.json").write_bytes(content)
+
+    with open_root(tmp_path) as descriptor:
+        assert read_identity(descriptor) is None
+
+
+def test_a_pipe_in_the_identitys_place_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """There is nobody at its other end."""
+    (tmp_path / ".batchbox").mkdir()
+    os.mkfifo(tmp_path / ".batchbox" / "identity.json")
+
+    with open_root(tmp_path) as descriptor:
+        asked = threading.Thread(target=read_identity, args=(descriptor,), daemon=True)
+        asked.start()
+        asked.join(10)
+
+        assert not asked.is_alive()
+
+
+def test_what_a_pipe_tells_is_no_identity(tmp_path: Path) -> None:
+    """It is told once."""
+    (tmp_path / ".batchbox").mkdir()
+    os.mkfifo(tmp_path / ".batchbox" / "identity.json")
+    pipe = os.open(tmp_path / ".batchbox" / "identity.json", os.O_RDWR)
+    os.write(pipe, b'{"id": "one"}')
+
+    with open_root(tmp_path) as descriptor:
+        found = read_identity(descriptor)
+    os.close(pipe)
+
+    assert found is None
+
+
 def test_even_a_dangling_link_takes_its_name(tmp_path: Path) -> None:
     os.symlink("nowhere", tmp_path / "link")
 

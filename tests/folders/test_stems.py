@@ -8,11 +8,12 @@ import pytest
 
 from batchbox.errors import RetiredError
 from batchbox.folders import outbox as outbox_module
+from batchbox.folders.answers import Replaceable
 from batchbox.folders.layout import Presence
 from batchbox.folders.outbox import NewFile, Outbox, Publication, Published, StemUse
 from batchbox.folders.root import open_root
 from batchbox.folders.stems import UNOWNED_SECONDS, note_name
-from batchbox.model import INBOX_LANE, Instance
+from batchbox.model import INBOX_LANE, CustomId, Instance
 
 from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
 
@@ -41,13 +42,23 @@ async def written(
     instance: Instance = INSTANCE,
     use: StemUse = StemUse.NEW,
     text: bytes = b"text",
+    replaces: Replaceable | None = None,
+    former_stem: str | None = None,
 ) -> list[Publication]:
     """Write the parts of one answer."""
     wire_ids = [WIRE_ID if instance == INSTANCE else THEIR_WIRE_ID]
     files = [NewFile(pieces=[text], is_marker=False), NewFile(pieces=[b"{}"], is_marker=True)]
     parts = await box(site, instance).write(INBOX_LANE, files)
     return [
-        Publication(part=part, stem=stem, suffix=suffix, use=use, wire_ids=wire_ids)
+        Publication(
+            part=part,
+            stem=stem,
+            suffix=suffix,
+            use=use,
+            wire_ids=wire_ids,
+            replaces=replaces,
+            former_stem=former_stem,
+        )
         for part, suffix in zip(parts, (".md", ".result.json"), strict=True)
     ]
 
@@ -198,14 +209,40 @@ async def test_files_of_an_earlier_life_are_known_by_what_they_hold(both: Site) 
 
 async def test_an_old_answer_is_not_replaced_by_two_at_once(both: Site) -> None:
     """The second one waits until the first has gone."""
-    (outbox(both) / "a.result.json").write_bytes(b"old")
+    old = Replaceable(stem="a", custom_id=CustomId("a"), extension="md")
+    (outbox(both) / "a.result.json").write_bytes(b'{\n  "custom_id": "a"\n}\n')
     note = put_note(both, OTHER_INSTANCE, THEIR_WIRE_ID)
-    waiting = await publish(both, await written(both, use=StemUse.REPLACED))
+    waiting = await publish(both, await written(both, use=StemUse.OWN, replaces=old))
     note.unlink()
-    published = await publish(both, await written(both, use=StemUse.REPLACED))
+    published = await publish(both, await written(both, use=StemUse.OWN, replaces=old))
 
     assert waiting == Published(refused={"a"})
     assert published == Published(noted={"a"})
+
+
+@pytest.mark.parametrize("has_note", [True, False])
+async def test_what_another_daemon_has_under_a_stem_that_was_given_up_stays(both: Site, has_note: bool) -> None:
+    """Its note, and a text that says just what ours says."""
+    (outbox(both) / "a.md").write_bytes(b"text")
+    if has_note:
+        put_note(both, OTHER_INSTANCE, THEIR_WIRE_ID)
+    else:
+        (outbox(both) / "a.result.json").write_bytes(b"theirs")
+    before = names_in(outbox(both))
+
+    published = await publish(both, await written(both, "a__2", former_stem="a"))
+
+    assert published == Published(noted={"a__2"})
+    assert names_in(outbox(both)) == {*before, "a__2.md", "a__2.result.json", note_name("a__2")}
+
+
+async def test_what_we_had_under_a_stem_that_was_given_up_goes(both: Site) -> None:
+    (outbox(both) / "a.md").write_bytes(b"text")
+    put_note(both, INSTANCE, WIRE_ID)
+
+    await publish(both, await written(both, "a__2", former_stem="a"))
+
+    assert names_in(outbox(both)) == {"a__2.md", "a__2.result.json", note_name("a__2")}
 
 
 async def test_a_retired_daemon_releases_nothing(both: Site) -> None:

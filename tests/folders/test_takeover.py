@@ -1,17 +1,24 @@
+import errno
 import os
 from pathlib import Path
 
+import anyio
 import pytest
 
-from batchbox.errors import RetiredError
-from batchbox.folders.layout import Presence
+from batchbox.errors import FolderPermissionError, RetiredError
+from batchbox.folders.layout import Presence, make_root
 from batchbox.folders.manifests import Manifests
+from batchbox.folders.root import Root, open_root
 from batchbox.folders.takeover import Sought, Takeover, neighbours
 from batchbox.model import INBOX_LANE, Instance, Lane, Nonce
+from mounting import as_nobody
 
-from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
+from .site import INSTANCE, OTHER_INSTANCE, Site, identity_of, names_in
 
 DIGEST = bytes.fromhex("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")  # of b"hello"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="not tried: only root can look at folders as somebody else")
 
 
 @pytest.fixture
@@ -20,6 +27,13 @@ async def other(site: Site) -> Takeover:
     presence = Presence(site.root, OTHER_INSTANCE)
     await presence.establish()
     return Takeover(site.root, OTHER_INSTANCE, presence)
+
+
+def open_to_all(root: Path, *, but: str = "") -> None:
+    """Let everybody do everything, as on a share without modes."""
+    for path in [root, *root.parents[: len(root.parents) - 2], *root.rglob("*")]:
+        if path.name != but:
+            path.chmod(0o777)
 
 
 def own_folder(site: Site, instance: Instance = OTHER_INSTANCE) -> Path:
@@ -113,6 +127,66 @@ async def test_an_instance_that_never_started_here_sees_everybody(site: Site) ->
     found = await site.root.run(lambda root: neighbours(root, None))
 
     assert [one.instance for one in found] == [INSTANCE]
+
+
+def test_a_folder_in_a_claims_place_is_not_counted(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    (tmp_path / "processing" / INSTANCE / "_" / "folder").mkdir(parents=True)
+    (tmp_path / "processing" / INSTANCE / "_" / "claim~a.md").touch()
+
+    with open_root(tmp_path) as root:
+        (found,) = neighbours(root, None)
+
+    assert found.claim_count == 1
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o700, 0o704, 0o701], ids=["closed", "not to be entered", "not to be listed"])
+def test_one_that_cannot_be_looked_at_is_told_alone_and_never_as_stopped(tmp_path: Path, mode: int) -> None:
+    """Its daemon may live: its work is not to be taken from it."""
+    make_root(tmp_path)
+    for instance in (INSTANCE, OTHER_INSTANCE):
+        (tmp_path / "processing" / instance).mkdir()
+        (tmp_path / "processing" / instance / ".heartbeat").touch()
+    (tmp_path / "processing" / INSTANCE).chmod(mode)
+    open_to_all(tmp_path, but=INSTANCE)
+
+    def look() -> list[tuple[str, bool, int | None]]:
+        with open_root(tmp_path) as root:
+            found = neighbours(root, None)
+        return [(one.instance, one.is_alive, one.unreadable.errno if one.unreadable else None) for one in found]
+
+    assert as_nobody(look) == [[INSTANCE, False, errno.EACCES], [OTHER_INSTANCE, True, None]]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "name", [f"processing/{INSTANCE}", f"processing/{INSTANCE}/_", f".batchbox/batches/{INSTANCE}"]
+)
+def test_what_is_not_ours_to_move_is_named_before_anything_is_touched(tmp_path: Path, name: str) -> None:
+    make_root(tmp_path)
+    (tmp_path / "processing" / OTHER_INSTANCE).mkdir()
+    (tmp_path / "processing" / INSTANCE / "_").mkdir(parents=True)
+    (tmp_path / ".batchbox" / "batches" / INSTANCE).mkdir(parents=True)
+    open_to_all(tmp_path)
+    (tmp_path / name).chmod(0o755)
+
+    def begin() -> str:
+        root = Root(tmp_path, identity=identity_of(tmp_path))
+        takeover = Takeover(root, OTHER_INSTANCE, Presence(root, OTHER_INSTANCE))
+        try:
+            anyio.run(takeover.begin, INSTANCE)
+        except FolderPermissionError as error:
+            return str(error)
+        return "begun"
+
+    said = str(as_nobody(begin))
+    (tmp_path / name).chmod(0o777)
+    again = as_nobody(begin)
+
+    assert f"{tmp_path / name}: this belongs to the user root, and nobody, who runs batchbox, may not" in said
+    assert f"`chown -R nobody {tmp_path / name}`" in said
+    assert again == "begun"
 
 
 @pytest.mark.parametrize(

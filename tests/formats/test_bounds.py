@@ -1,17 +1,23 @@
 """What is made to be slow, or to grow, ends soon: the time is linear in the bytes, whatever stands in them."""
 
 import contextlib
+import importlib
+import re
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batchbox import formats
 from batchbox.errors import RejectedError
-from batchbox.formats import parse_file
+from batchbox.formats import json_lines, parse_file, slices, weight_of
 from batchbox.formats.header import KEY_PARTS_MAX
 from batchbox.formats.header_yaml import EVENTS_MAX
-from batchbox.formats.json_requests import ITEMS_MAX
+from batchbox.formats.json_requests import ADDED_BYTES_MAX, ITEMS_MAX
+from batchbox.formats.weight import SLICE_ADDED_BYTES, SLICE_BYTES
 
-from .bench import RULES, one, params_of, rejection
+from .bench import RULES, one, params_of, rejection, rules
 
 CPU_SECONDS_MAX = 3.0
 """A hundred times what each takes, and a fraction of what each would take if its time grew with the square."""
@@ -44,6 +50,10 @@ def yaml(header: str) -> bytes:
         pytest.param("a.md", b"---\n" * MB, id="fences"),
         pytest.param("a.json", b'["' + b'\\"' * 2 * MB, id="escaped quotes"),
         pytest.param("a.json", b'[1e400, "' + b'\\"' * 2 * MB, id="escaped quotes behind a number out of range"),
+        pytest.param(
+            "a.json", b"[1." + b"0" * 1200 + b"e400," + b'\\"' * 20_000 + b"]", id="open quotes behind a long number"
+        ),
+        pytest.param("a.json", b'["' + b"\\n" * 2 * MB + b'\\ud800"]', id="half a pair behind escapes"),
         pytest.param("a.json", b'{"a": 1, "a": "' + b'\\"' * 2 * MB + b'"}', id="escaped quotes behind a key twice"),
         pytest.param("a.json", b"[" * 4 * MB, id="brackets"),
         pytest.param("a.json", b"1" * 4 * MB, id="digits"),
@@ -61,6 +71,55 @@ def test_nothing_takes_long(name: str, data: bytes) -> None:
     seconds = time.process_time() - started
 
     assert seconds < CPU_SECONDS_MAX
+
+
+PATTERNS = sorted(
+    {
+        pattern
+        for path in Path(formats.__path__[0]).glob("*.py")
+        for value in vars(importlib.import_module(f"{formats.__name__}.{path.stem}")).values()
+        for pattern in (value.values() if isinstance(value, dict) else [value])
+        if isinstance(pattern, re.Pattern) and pattern is not json_lines._BLANK_LINES
+    },
+    key=str,
+)
+"""Of this package, but for the one that is tried at the beginning of each line alone."""
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: str(pattern.pattern)[:30])
+def test_no_pattern_looks_at_anything_twice(pattern: re.Pattern[Any]) -> None:
+    """Whatever it is that never comes to an end."""
+    words = [
+        "\\",
+        '"',
+        "'",
+        " ",
+        "\t",
+        "-",
+        "+",
+        ".",
+        "#",
+        "1",
+        "a",
+        "[",
+        '\\"',
+        '"\\',
+        "\\u",
+        "\\ud8",
+        "1e",
+        "--- ",
+        "\r",
+        "\n\t",
+    ]
+
+    started = time.process_time()
+    for word in words:
+        text = word * (20_000 // len(word))
+        for _ in pattern.finditer(text if isinstance(pattern.pattern, str) else text.encode()):
+            pass
+    seconds = time.process_time() - started
+
+    assert seconds < 1.0
 
 
 @pytest.mark.parametrize("part", ["a", '"a b"', "'a'", "a "])
@@ -93,6 +152,52 @@ def test_a_document_may_have_so_many_requests_and_no_more() -> None:
 
     assert len(drafts) == ITEMS_MAX
     assert (refused.reason, ".jsonl" in refused.what_to_do) == ("too_large", True)
+
+
+def test_a_document_may_grow_so_much_by_its_lane_and_no_more() -> None:
+    """A lane's system prompt is in each request; lines are not all in memory at once."""
+    lane = rules(system="s" * 20_000)
+    few = ADDED_BYTES_MAX // 20_200
+    item = b'{"messages":[1]},'
+
+    drafts = parse_file("a.json", b"[" + item * (few - 1) + item[:-1] + b"]", lane)
+    refused = rejection("a.json", b"[" + item * few * 2 + item[:-1] + b"]", lane)
+
+    assert len(drafts) == few
+    assert (refused.reason, ".jsonl" in refused.what_to_do) == ("too_large", True)
+    assert "with what its lane adds" in refused.detail
+
+
+@pytest.mark.parametrize("system", [None, "s" * 20_000, "s" * 2 * SLICE_ADDED_BYTES])
+@pytest.mark.parametrize("line", [b"", b"x" * 300, b"x" * 2 * SLICE_BYTES])
+def test_a_slice_has_so_many_bytes_and_lines_and_no_more(system: str | None, line: bytes) -> None:
+    """Of a lane that adds much to each line it has few of them; one at least."""
+    lane = rules(system=system)
+    part = (line + b"\n") * max(2, 2 * SLICE_BYTES // (len(line) + 1)) + b"end"
+    started = time.process_time()
+
+    pieces = list(slices(part, lane))
+
+    assert b"".join(pieces) == part
+    assert all(0 < len(piece) <= SLICE_BYTES for piece in pieces)
+    most = max(len([line for line in piece.split(b"\n") if line]) for piece in pieces)
+    assert most == 1 or most * len(system or "") <= SLICE_ADDED_BYTES
+    assert time.process_time() - started < CPU_SECONDS_MAX
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "count"),
+    [
+        ("a.md", b"{{{\n\n", 1),
+        ("a.json", b'[{"messages":[1]},{"messages":[2]}]', 2),
+        ("a.json", b"{" * 2 * ITEMS_MAX, ITEMS_MAX),
+        ("a.jsonl", b'{"messages":[1]}\n{"messages":[2]}', 2),
+    ],
+)
+def test_what_a_lane_may_add_to_a_file_is_known_before(name: str, data: bytes, count: int) -> None:
+    weight = weight_of(name, data, rules(system="s" * 10_000))
+
+    assert count * 10_000 <= weight <= count * 10_100
 
 
 def test_lines_are_counted_over_those_that_are_skipped() -> None:

@@ -93,6 +93,15 @@ def test_the_lane_fills_only_what_is_absent_or_null() -> None:
     }
 
 
+@pytest.mark.parametrize("output_config", [None, {}, {"effort": None}])
+def test_an_effort_that_is_null_is_none(output_config: object) -> None:
+    """As every other parameter that is null where the lane has a value."""
+    data = encoded({"messages": MESSAGES, "output_config": output_config})
+
+    assert params_of(one("a.json", data, rules(effort="max")))["output_config"] == {"effort": "max"}
+    assert params_of(one("a.json", data))["output_config"] == output_config
+
+
 @pytest.mark.parametrize("output_config", [{"effort": "low"}, "none of ours"])
 def test_a_file_s_own_effort_stays(output_config: object) -> None:
     data = encoded({"messages": MESSAGES, "output_config": output_config})
@@ -316,10 +325,19 @@ def test_64_levels_are_not_too_deep_and_65_are() -> None:
         pytest.param(b'{"messages":[-9223372036854775809]}', "bad_json", "column 14", id="under 64 bit"),
         pytest.param(b'{"messages":[' + b"9" * 10_000_000 + b"]}", "bad_json", "column 14", id="10 million digits"),
         pytest.param(b'{"messages":[' + b"1" * 400 + b".5]}", "bad_json", "column 14", id="400 digits and a half"),
+        pytest.param(
+            b'{"messages":[1.' + b"0" * 2_000 + b"e400]}", "bad_json", "column 14: a number is out", id="long"
+        ),
         pytest.param(b'{"messages":[01]}', "bad_json", "column", id="leading zero"),
-        pytest.param(b'{"messages":["\\ud800"]}', "bad_json", "the last string", id="half a pair"),
+        pytest.param(b'{"messages":["\\ud800"]}', "bad_json", "column 15: an escape stands for half", id="half a pair"),
+        pytest.param(
+            b'{"messages":["\\\\ud800 \\ud83d\\ude00 \\ud83d"]}',
+            "bad_json",
+            "column 36: an escape",
+            id="half behind pairs",
+        ),
         pytest.param(b'{"messages":["\\udc00\\ud800"]}', "bad_json", "surrogate", id="a pair the wrong way round"),
-        pytest.param(b'"\\ud800"', "bad_json", "", id="half a pair at the end"),
+        pytest.param(b'"\\ud800"', "bad_json", "column 2: an escape stands for half", id="half a pair at the end"),
         pytest.param(b'{"messages":["\\x"]}', "bad_json", "escape", id="an unknown escape"),
         pytest.param(b'{"messages":["\n"]}', "bad_json", "column 15", id="a line end in a string"),
         pytest.param(b'{"messages":[1],"messages":[2]}', "bad_json", 'column 17: the key "messages"', id="key twice"),

@@ -1,4 +1,6 @@
 import codecs
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,6 +8,8 @@ import pytest
 from batchbox.model import OUTPUT_300K_BETA
 
 from .bench import RULES, one, params_of, rejection, rules
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
 TOML = b"""+++
 custom_id = "mine"
@@ -198,7 +202,14 @@ def yaml(line: str) -> bytes:
         pytest.param(yaml("metadata: {? [a] : b}"), "bad_header", "not text", id="YAML list as key"),
         pytest.param(yaml("5: x"), "bad_header", "not text", id="YAML number as key"),
         pytest.param(yaml("...\nmodel: x"), "bad_header", "line", id="YAML second document"),
-        pytest.param(yaml('metadata: {a: "\\ud800"}'), "bad_header", "metadata", id="YAML half a pair"),
+        pytest.param(yaml('metadata: {a: "\\ud800"}'), "bad_header", "half of a character", id="YAML half a pair"),
+        pytest.param(
+            yaml('model: "\\UFFFFFFFF"'), "bad_header", "beyond all that there are, in line 3", id="YAML escape"
+        ),
+        pytest.param(
+            yaml('model:\n  "\\U00110000"'), "bad_header", "all that there are, in line 4", id="YAML, one over"
+        ),
+        pytest.param(b"---\n%YAML 1." + b"9" * 5000 + b"\nmodel: x\n---\nText", "bad_header", "line 2", id="YAML 1.99"),
         pytest.param(yaml("metadata: {a: \x07}"), "bad_header", "control character", id="YAML control character"),
         pytest.param(b"---\n- a\nmodel: x\n---\nText", "bad_header", "line", id="YAML list"),
         pytest.param(toml("modle = 'x'"), "bad_header", '"modle" in line 2', id="unknown key"),
@@ -229,6 +240,13 @@ def test_each_flaw_of_a_text_has_its_reason(data: bytes, reason: str, named: str
     assert error.what_to_do
 
 
+def test_a_character_that_yaml_escapes_in_halves_is_whole() -> None:
+    """As `json.dumps` writes it, and a text in JSON is one in YAML, too."""
+    draft = one("a.md", b'---\nsystem: "\\ud83d\\ude00 \xc3\xa9"\n---\nText')
+
+    assert params_of(draft)["system"] == "\U0001f600 é"
+
+
 def test_a_header_s_problems_are_told_all_at_once() -> None:
     error = rejection("a.md", b"+++\nmodle = 'x'\nmax_tokens = 'many'\nsystem = 5\n+++\nText")
 
@@ -240,7 +258,26 @@ def test_without_any_model_the_sender_is_told_where_to_name_one() -> None:
     error = rejection("a.md", b"Text", rules(model=None))
 
     assert error.reason == "bad_header"
-    assert "_lane.toml" in error.what_to_do
+    assert "[lanes.<name>] or [defaults]" in error.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "key"),
+    [
+        ("a.md", toml("#" * 70_000), "system"),
+        ("a.md", b"Text", "model"),
+        ("a.json", b'{"requests": [{"messages": [1]}], "model": "x"}', "model"),
+    ],
+)
+def test_what_an_advice_names_is_there(name: str, data: bytes, key: str) -> None:
+    """No file that nobody reads: a key of a section that the example of the configuration shows."""
+    sections = EXAMPLE.read_text().partition("# [lanes.reports]")[2].partition("\n\n")[0]
+
+    advice = rejection(name, data, rules(model=None)).what_to_do
+
+    assert "[lanes.<name>]" in advice
+    assert re.search(r"_\w+\.(md|toml)", advice) is None
+    assert f"# {key} = " in sections
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "a", ".md", "a.md.bak", "a.jsonx"])

@@ -234,6 +234,13 @@ JSON = [
     Case("integer over 64 bits", "65bits.json", with_value(b"18446744073709551616"), "bad_json"),
     Case("number out of range", "range.json", with_value(b"1e999999999"), "bad_json"),
     Case("number with a million zeros", "zeros.json", with_value(b"1." + b"0" * 1_000_000), ERROR, is_heavy=True),
+    Case("long number out of range", "long-range.json", with_value(b"1." + b"0" * 2_000 + b"e400"), "bad_json"),
+    Case(
+        "hostile to regular expressions: open quotes behind a number that is out of range",
+        "regex-quotes.json",
+        content(b"[1." + b"0" * 1_200 + b"e400," + b'\\"' * 200_000 + b"]"),
+        "bad_json",
+    ),
     Case("NaN", "nan.json", with_value(b"NaN"), "bad_json"),
     Case("Infinity", "infinity.json", with_value(b"-Infinity"), "bad_json"),
     Case("hexadecimal", "hex.json", with_value(b"0x10"), "bad_json"),
@@ -342,6 +349,16 @@ TEXTS = [
     Case("YAML 1,000 deep", "yaml-deep.md", yaml("metadata: " + "[" * 1_000 + "]" * 1_000), "bad_header"),
     Case("YAML in base 60", "base60.md", yaml("max_tokens: 1" + ":10" * 3_000), "bad_header"),
     Case("YAML that is no number", "yes.md", yaml("max_tokens: yes"), "bad_header"),
+    Case("YAML character beyond all that there are", "beyond.md", yaml(r'system: "\UFFFFFFFF"'), "bad_header"),
+    Case("YAML character just beyond", "just.md", yaml(r'system: "\U00110000"'), "bad_header"),
+    Case("YAML with a lone surrogate", "yaml-surrogate.md", yaml(r'system: "\ud800"'), "bad_header"),
+    Case("YAML of a version of 5,000 digits", "version.md", content("---\n%YAML 1." + "9" * 5_000), ANSWERED),
+    Case(
+        "YAML of a version of 5,000 digits, closed",
+        "closed.md",
+        yaml("%YAML 1." + "9" * 5_000 + "\nmodel: x"),
+        "bad_header",
+    ),
     Case("YAML second document", "documents.md", yaml("model: x\n... \nmodel: y"), "bad_header"),
     Case("YAML directive", "directive.md", yaml("%TAG ! !a\nmodel: x"), "bad_header"),
     Case("YAML with a tab", "tab.md", yaml("model:\n\t- x"), "bad_header"),
@@ -569,6 +586,28 @@ MONEY = [
 ]
 """Attacks 9 and 13: what costs money, or reaches a header."""
 
+TINY = b'{"messages":[1]}'
+
+PROMPTED = [
+    Case("19,000 requests", "many.json", content(b"[" + (TINY + b",") * 18_999 + TINY + b"]"), "too_large"),
+    Case("6,000 requests on lines, one bad", "many.jsonl", content((TINY + b"\n") * 6_000 + b"1\n"), "bad_json"),
+    Case(
+        "250 requests on lines",
+        "some.jsonl",
+        lines(*(request(temperature=number / 250) for number in range(250))),
+        ANSWERED,
+        answers=250,
+    ),
+    Case(
+        "60,000 requests on lines, one bad",
+        "more.jsonl",
+        content((TINY + b"\n") * 60_000 + b"1\n"),
+        "bad_json",
+        is_heavy=True,
+    ),
+]
+"""Attack 6 again: small requests, in a lane that adds a system prompt of 20 KB to each."""
+
 TYPES = [
     Case("Office", "letter.docx", content(b"PK\x03\x04" + CANARY.encode()), "unknown_type"),
     Case("program", "run.exe", content(b"MZ"), "unknown_type"),
@@ -589,6 +628,7 @@ CASES: Mapping[str, Sequence[Case]] = {
     "reach": REACH,
     "money": MONEY,
     "types": TYPES,
+    "prompted": PROMPTED,
 }
 """By lane: each group is dropped into a folder of its own."""
 

@@ -48,7 +48,8 @@ async def aftermath(
     async with serve(SETTINGS) as simulator:
         site = Site(tmp_path_factory.mktemp("hostile"), simulator, forks=forks)
         log = {"level": "debug", "format": ("text", "json")[seed() % 2]}
-        site.configure(inbox={"max_file_bytes": "8MB", "max_jsonl_bytes": "40MB"}, log=log)
+        lanes = {"prompted": {"system": "Be kind. " * 2_300}}
+        site.configure(inbox={"max_file_bytes": "8MB", "max_jsonl_bytes": "40MB"}, lanes=lanes, log=log)
         yield await drop_everything(site, table, FORGED, forks)
 
 

@@ -24,7 +24,9 @@ NEVER = {
         "SELECT id FROM sources WHERE state IN ('settled', 'done') AND open_count > 0"
     ),
     "an open source without an open request": "SELECT id FROM sources WHERE state = 'open' AND open_count = 0",
-    "a request that nobody asked for": ("SELECT id FROM requests WHERE id NOT IN (SELECT request_id FROM attachments)"),
+    "an open request that nobody asked for": (  # one that has ended may be asked for no more: its file has changed
+        "SELECT id FROM requests WHERE ended_at IS NULL AND id NOT IN (SELECT request_id FROM attachments)"
+    ),
     "a batched request in a batch that is over": (
         "SELECT r.id FROM requests AS r JOIN batches AS b ON b.id = r.batch_id "
         "WHERE r.state = 'batched' AND b.state IN ('closed', 'refused') AND b.is_undecided = 0"
@@ -87,7 +89,9 @@ def _check_documents(root: Path, connection: sqlite3.Connection, *, replaces_old
             other = path.with_name(path.name.replace(".error.json", ".result.json"))
             assert other == path or not other.exists(), f"{path.name} and {other.name} contradict each other"
     rows = connection.execute(
-        "SELECT lane, stem, state FROM requests WHERE state IN ('answered', 'incomplete', 'failed')"
+        "SELECT lane, stem, state FROM requests AS ended WHERE state IN ('answered', 'incomplete', 'failed') "
+        "AND NOT EXISTS (SELECT 1 FROM requests AS r WHERE r.lane = ended.lane AND r.stem = ended.stem "
+        "AND r.state IN ('batched', 'failing'))"  # that one is about to take its place
     ).fetchall()
     for lane, stem, state in rows:
         folder = root / "outbox" if lane == "_" else root / "outbox" / lane

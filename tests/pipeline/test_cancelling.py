@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from batchbox.api import ApiTrouble, BatchInfo, CreateOutcome, Trouble, TroubleKind
-from batchbox.model import ApiBatchId
+from batchbox.folders.inbox import ClaimOutcome, Wanted
+from batchbox.model import ApiBatchId, Lane
 
 from .bench import Bench, Crash, Points
 from .fake_api import Reply, answer, errored
@@ -39,15 +40,16 @@ class Hooked(Points):
 
 
 class Restless(Points):
-    """Points at which somebody writes into a file whenever it is about to be claimed."""
+    """Points at which somebody writes into a file, if it is there, whenever it is about to be claimed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+        self.is_writing = True
 
     def pass_by(self, label: str) -> None:
         """Write."""
-        if "before Inbox.claim." in label:
+        if "before Inbox.claim." in label and self.is_writing and self._path.exists():
             self._path.write_text(self._path.read_text() + "x")
         super().pass_by(label)
 
@@ -485,6 +487,94 @@ async def test_a_sign_waits_for_a_file_that_cannot_be_taken_yet(bench: Bench) ->
     assert rejected(bench) == {"a.md": "canceled"}
 
 
+async def cancel_behind_a_stuck_file(bench: Bench) -> tuple[Path, Restless]:
+    """Cancel a recorded request while another file of its name cannot be taken; return that file, and who writes it."""
+    bench.drop("a.md", "first")
+    await take_in(bench)
+    await bench.stop()
+    path = bench.drop("a.md", "second")
+    bench.dropped.clear()
+    bench.api.points = points = Restless(path)
+    bench.drop_sign("a.md.cancel")
+    for _ in range(12):
+        await bench.step("intake")
+        await bench.step("dispatch")
+        await bench.step("delivery")
+        bench.advance(0.5)
+    return path, points
+
+
+async def test_a_recorded_request_is_cancelled_although_a_file_of_its_name_cannot_be_taken(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be bought meanwhile. The file is no request either, and a drain waits for both and says so."""
+    _, points = await cancel_behind_a_stuck_file(bench)
+    assert bench.stages is not None
+    intake = bench.stages.intake
+    waited = (bench.inbox_names(), intake.left_count, intake.is_idle, intake.refused())
+
+    points.is_writing = False
+    await bench.settle()
+
+    both = ["a.md", "a.md.cancel"]
+    assert (sorted(waited[0]), *waited[1:]) == (both, 2, False, both)
+    assert (bench.api.bought, error_of(bench, "a"), rejected(bench)) == ([], NOT_SENT, {"a.md": "canceled"})
+    told = [vars(record)["file"] for record in caplog.records if record.message.startswith("cancelling waits")]
+    assert told == both
+
+
+async def test_a_file_that_comes_free_is_taken_for_its_sign_and_for_nothing_else(bench: Bench) -> None:
+    """Its claim fails; a moment later in the same step it would succeed, and make a request of the file."""
+    bench.drop("a.md", "first")
+    await bench.step("intake")
+    bench.advance(1.1)
+    bench.drop_sign("a.md.cancel")
+    assert bench.stages is not None
+    inbox = bench.stages.intake._inbox
+    claim = inbox.claim
+
+    async def busy_once(lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
+        inbox.claim = claim  # type: ignore[method-assign] # it is busy once
+        return [ClaimOutcome.BUSY] * len(files)
+
+    inbox.claim = busy_once  # type: ignore[method-assign] # a client has it open
+    await bench.step("intake")
+    left = sorted(bench.inbox_names())
+    await bench.settle()
+
+    assert left == ["a.md", "a.md.cancel"]
+    assert (rejected(bench), bench.rows("SELECT 1 FROM requests")) == ({"a.md": "canceled"}, [])
+
+
+async def test_a_sign_whose_file_is_withdrawn_while_both_wait_was_not_in_vain(bench: Bench) -> None:
+    """Nobody is told that there was nothing to cancel."""
+    path, _ = await cancel_behind_a_stuck_file(bench)
+
+    path.unlink()
+    await bench.settle()
+
+    assert (bench.api.bought, marks(bench), rejected(bench)) == ([], {"a.error.json"}, {})
+
+
+async def test_what_waits_in_a_lane_that_is_removed_is_not_waited_for(bench: Bench) -> None:
+    """Its files went with it."""
+    path = bench.drop("a.md", "first", lane="one")
+    bench.dropped.clear()
+    sign = bench.drop_sign("a.md.cancel", lane="one")
+    bench.api.points = Restless(path)
+    await bench.step("intake")
+    assert bench.stages is not None
+    intake = bench.stages.intake
+    assert (intake.left_count, intake.is_idle) == (2, False)
+
+    path.unlink()
+    sign.unlink()
+    path.parent.rmdir()
+    await bench.step("intake")
+
+    assert (intake.left_count, intake.is_idle) == (0, True)
+
+
 async def test_a_file_is_cancelled_with_all_its_requests_and_a_request_alone_by_its_id(bench: Bench) -> None:
     drop_requests(bench, "one", "two", "three", name="list")
     drop_requests(bench, "four", "five", name="other")
@@ -526,6 +616,43 @@ async def test_names_compare_as_people_see_them(bench: Bench, dropped: str, said
 
     assert bench.api.bought == []
     assert (len(rejected(bench)), len(marks(bench))) == ((0, 1) if is_taken else (1, 0))
+
+
+LONG_NAMES = {"wide": "長" * 74, "wider": "長" * 81, "decomposed": "e\u0301" * 80, "plain": "x" * 244}
+
+
+@pytest.mark.parametrize("stem", LONG_NAMES.values(), ids=LONG_NAMES)
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_long_name_is_taken_back_like_a_short_one(bench: Bench, stem: str, *, is_taken: bool) -> None:
+    """A claim has no room for all of it; another file whose name begins so is not meant."""
+    bench.drop(f"{stem}.md", "first")
+    bench.drop(f"{stem[:-1]}o.md", "other")
+    bench.dropped.clear()  # in done/ their names are shorter
+    if is_taken:
+        await take_in(bench)
+
+    await cancel(bench, unicodedata.normalize("NFC", f"{stem}.md"))
+    await bench.settle()
+
+    assert [len(batch.requests) for batch in bench.api.batches] == [1]
+    assert bench.rows("SELECT count(*) FROM sources WHERE reason = 'nothing_to_cancel'") == [(0,)]
+    assert (len(rejected(bench)), len(marks(bench))) == ((0, 2) if is_taken else (1, 1))
+
+
+async def test_a_name_that_leaves_no_room_for_a_sign_is_taken_back_by_the_id(bench: Bench) -> None:
+    """Or by the name that the daemon shows, which is shorter."""
+    for letter in "ab":
+        bench.drop(letter * 252 + ".md", letter)
+    bench.dropped.clear()  # in done/ their names are shorter
+    await take_in(bench)
+    ((custom_id,), _) = bench.rows("SELECT custom_id FROM requests ORDER BY custom_id")
+    (_, (shown_name,)) = bench.rows("SELECT CAST(name AS TEXT) FROM sources ORDER BY 1")
+
+    await cancel(bench, str(custom_id))
+    await cancel(bench, str(shown_name))
+    await bench.settle()
+
+    assert (bench.api.bought, len(marks(bench))) == ([], 2)
 
 
 async def test_a_request_that_two_files_ask_for_is_cancelled_by_the_name_of_either(bench: Bench) -> None:
@@ -680,7 +807,7 @@ async def test_a_file_that_is_found_changed_just_after_it_was_cancelled_is_not_r
     claim.write_text("first, and more")
     bench.dropped["a.md"] = claim.read_bytes()
     await bench.stop()
-    bench.api.points = Hooked("before Inbox.digests", partial(mark_as_cancelled, bench))
+    bench.api.points = Hooked("before Inbox.compare", partial(mark_as_cancelled, bench))
 
     await bench.settle()
 

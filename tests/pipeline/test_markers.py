@@ -1,5 +1,6 @@
 """`<name>.ready` says that a file is complete; a lane may demand it."""
 
+import errno
 import json
 import os
 import unicodedata
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from batchbox.config.sections import LaneKeys
+from batchbox.folders import inbox, markers
 from batchbox.folders.layout import claims_folder
 from batchbox.folders.markers import take_marker
 from batchbox.folders.root import open_root
 from batchbox.model import INBOX_LANE
 from batchbox.naming import claim_name
+from folders.failing import FailingOs
 
 from .bench import INSTANCE, Bench, Crash
 from .taking import request
@@ -223,6 +226,22 @@ async def test_a_claimed_marker_does_not_come_back_for_the_next_file_of_that_nam
     assert demanding.rows("SELECT count(*) FROM sources") == [(1,)]
 
 
+@pytest.mark.parametrize("name", ["長" * 82 + ".md", "x" * 246 + ".md"], ids=["wide", "plain"])
+async def test_a_marker_with_a_long_name_finds_its_file_after_a_crash(demanding: Bench, name: str) -> None:
+    """Its claim has no room for all of its name; it is put back under a shorter one that is about the same file."""
+    demanding.drop(name, "first")
+    demanding.dropped.clear()  # in done/ its name is shorter
+    demanding.drop_sign(f"{name}.ready")
+    await demanding.start()
+    claim_alone(demanding, name, f"{name}.ready")
+
+    await demanding.restart()
+    await demanding.settle()
+
+    assert (demanding.inbox_names(), claims_of(demanding)) == ([], [])
+    assert len(demanding.outbox()) == 2
+
+
 async def test_a_newer_marker_stays_when_an_older_one_would_be_put_back(demanding: Bench) -> None:
     demanding.drop("a.md", "first")
     demanding.drop_sign("a.md.ready")
@@ -246,14 +265,51 @@ def claim_alone(bench: Bench, name: str, marker: str) -> str:
     claim = claim_name(name, dropped_ms=0, random_bytes=bytes(8))
     with (
         open_root(bench.root) as root,
-        claims_folder(root, INSTANCE, INBOX_LANE, make=True) as claims,
+        claims_folder(root, INSTANCE, INBOX_LANE) as claims,
     ):
-        inbox = os.open("inbox", os.O_RDONLY, dir_fd=root)
+        folder = os.open("inbox", os.O_RDONLY, dir_fd=root)
         try:
-            assert take_marker(marker, claim, inbox=inbox, claims=claims)
+            assert take_marker(marker, claim, inbox=folder, claims=claims)
         finally:
-            os.close(inbox)
+            os.close(folder)
     return claim
+
+
+async def test_a_marker_that_cannot_be_taken_is_told_and_its_file_waits_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has it open; both are taken together when he has closed it."""
+    bench.drop("a.md", "first")
+    bench.drop("b.md", "second")
+    bench.drop_sign("a.md.ready")
+    with monkeypatch.context() as patched:
+        patched.setattr(markers, "os", FailingOs(errno.EBUSY, {"a.md.ready"}))
+        await look_for(bench, 10)
+    assert bench.stages is not None
+    refused, left = bench.stages.intake.refused(), sorted(bench.inbox_names())
+    await bench.settle()
+
+    assert (refused, left) == (["a.md"], ["a.md", "a.md.ready"])
+    assert [record.message for record in caplog.records].count("file cannot be taken: in use, or not ours") == 1
+    assert set(bench.outbox()) == {"a.md", "a.result.json", "b.md", "b.result.json"}
+
+
+async def test_a_marker_without_a_file_that_cannot_be_deleted_is_told_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    bench.drop_sign("a.md.ready")
+    with monkeypatch.context() as patched:
+        patched.setattr(inbox, "os", FailingOs(errno.EACCES, {"a.md.ready"}))
+        await look_for(bench, 20)
+    assert bench.stages is not None
+    refused, left_count = bench.stages.intake.refused(), bench.stages.intake.left_count
+    told = [record.message for record in caplog.records if "marker" in record.message]
+    await look_for(bench, 40)
+
+    assert (refused, left_count) == (["a.md.ready"], 1)
+    assert told == ["marker without a file cannot be deleted"]
+    assert bench.inbox_names() == []
 
 
 async def test_a_crash_loses_neither_a_file_nor_its_marker(tmp_path: Path) -> None:

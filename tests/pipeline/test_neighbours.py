@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchbox.folders import outbox, stems
+from batchbox.folders import outbox, replacing, stems
 from batchbox.folders.outbox import NewFile, Outbox, Publication, StemUse
 from batchbox.folders.root import Root, open_root, read_identity
 from batchbox.model import INBOX_LANE, Instance
@@ -40,7 +40,7 @@ class DyingOs:
 def dying(crash_at: int) -> Iterator[DyingOs]:
     with pytest.MonkeyPatch.context() as patched:
         dying_os = DyingOs(crash_at)
-        for module in (outbox, stems):
+        for module in (outbox, replacing, stems):
             patched.setattr(module, "os", dying_os)
         yield dying_os
 
@@ -116,6 +116,37 @@ async def test_whenever_we_die_every_answer_is_there_in_the_end(
     assert crash_at > 8
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("has_other", [False, True], ids=["alone", "not alone"])
+async def test_whenever_we_die_the_old_answer_is_replaced_whole_in_the_end(
+    tmp_path_factory: pytest.TempPathFactory, has_other: bool
+) -> None:
+    """And what a person keeps beside it is not touched."""
+    crash_at, has_died = 0, True
+    while has_died:
+        crash_at += 1
+        bench = Bench(tmp_path_factory.mktemp("crash"), on_existing="replace")
+        if has_other:
+            (bench.root / "processing" / OTHER).mkdir()
+        bench.drop("a.md", "one")
+        await bench.settle()
+        old = bench.outbox()["a.md"]
+        (bench.root / "outbox" / "a.docx").write_bytes(THEIRS)
+        bench.drop("a.md", "two")
+        has_died = await dies(bench, crash_at)
+        await bench.restart()
+        await bench.settle()
+
+        found = bench.outbox()
+        assert set(found) == {"a.md", "a.result.json", "a.docx"}, f"point {crash_at}"
+        assert found["a.docx"] == THEIRS
+        assert found["a.md"] != old
+        assert not list((bench.root / "outbox").glob(".bb-*")), f"point {crash_at}"
+        await bench.stop()
+
+    assert crash_at > 8
+
+
 async def test_a_note_that_we_died_in_the_middle_of_costs_a_number_and_goes_after_a_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,21 +175,29 @@ async def test_a_note_that_we_died_in_the_middle_of_costs_a_number_and_goes_afte
     await bench.stop()
 
 
-@pytest.mark.parametrize("has_note", [True, False])
-async def test_what_a_lost_instance_had_half_published_is_found_again_by_its_note(
-    tmp_path: Path, has_note: bool
+@pytest.mark.parametrize(
+    ("has_note", "text"),
+    [(True, "answer to {digest}"), (False, "answer to {digest}"), (False, "somebody else's")],
+    ids=["a note", "the text", "neither"],
+)
+async def test_what_a_lost_instance_had_half_published_is_found_again_by_its_note_or_its_text(
+    tmp_path: Path, has_note: bool, text: str
 ) -> None:
-    """Its database is gone, and with it the stem that it had recorded; the note names the request."""
+    """Its database is gone, and with it the stem that it had recorded; the note names the request.
+
+    One that was alone on the root made no note, and what it showed is just what is to be shown.
+    """
     bench = with_other(tmp_path)
     await send(bench)
     ((wire_id, params),) = bench.api.batches[0].requests.items()
-    (bench.root / "outbox" / "a.md").write_text(f"answer to {hashlib.sha256(params).hexdigest()}")
+    (bench.root / "outbox" / "a.md").write_text(text.format(digest=hashlib.sha256(params).hexdigest()))
     if has_note:
         note = f'{{\n  "instance": "lost-00000001",\n  "wire_ids": [\n    "{wire_id}"\n  ]\n}}\n'
         (bench.root / "outbox" / stems.note_name("a")).write_text(note)
     await bench.settle()
 
-    second = {"a.result.json"} if has_note else {"a__2.md", "a__2.result.json"}
+    second = {"a__2.md", "a__2.result.json"} if text == "somebody else's" else {"a.result.json"}
     assert set(bench.outbox()) == {"a.md", *second}
+    assert bench.outbox()["a.md"].startswith(text[:9].encode())
     assert not list((bench.root / "outbox").glob(".bb-*"))
     await bench.stop()

@@ -2,14 +2,24 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sqlite3
+import threading
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
+from batchbox.alone import parent
+from batchbox.formats import Draft, JsonLinesParser, Rules, parse_file
+from batchbox.intake import parsing
 from batchbox.naming import claim_name
+from formats.bench import RULES
+from suites.mutants import Mutation, plant
 
 from .bench import INSTANCE, Bench, Crash
 
@@ -18,6 +28,32 @@ QUESTION = json.dumps({"messages": [{"role": "user", "content": "x" * 8_000_000}
 ALONE = "file is parsed alone"
 SECONDS_MAX = 20.0
 POINTS_MAX = 100
+
+
+STUMBLE = Mutation(
+    name="a parser that stumbles over a word",
+    file="formats/text.py",
+    before='    text = to_utf8(data).decode("utf-8")\n',
+    after="""    text = to_utf8(data).decode("utf-8")
+    if text == "xyzzy":
+        raise KeyError(text)
+""",
+)
+
+
+def stumble(name: str, data: bytes, rules: Rules) -> Sequence[Draft]:
+    """Parse as ever, but for what nobody has thought of."""
+    if data in (b"xyzzy", b"xyzzy here"):
+        raise KeyError(data)
+    return parse_file(name, data, rules)
+
+
+class StumblingParser(JsonLinesParser):
+    """Nobody has thought of any file of lines."""
+
+    def feed(self, chunk: bytes) -> list[Draft]:
+        """Stumble."""
+        raise KeyError(chunk)
 
 
 async def claimed(bench: Bench, name: str, content: str | bytes) -> str:
@@ -126,6 +162,93 @@ async def test_a_child_that_somebody_killed_costs_the_file_nothing(bench: Bench)
 
     assert after_the_kill == []
     assert requests(bench) == [("a", "waiting")]
+
+
+async def test_a_file_over_which_the_parser_stumbles_harms_nobody_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """It is parsed alone at once, and rejected if nothing comes of that; its words are in no log."""
+    monkeypatch.setattr(parsing, "parse_file", stumble)
+    monkeypatch.setitem(parent.ENVIRONMENT, "PYTHONPATH", str(plant(STUMBLE, tmp_path / "planted")))
+    caplog.set_level(logging.DEBUG, logger="batchbox")
+    contents = {"a": "before", "b": "xyzzy", "c": "xyzzy here", "d": "behind"}
+    for name, content in contents.items():
+        bench.drop(f"{name}.md", content)
+
+    await bench.settle()
+
+    assert {name for name in "abcd" if f"{name}.result.json" in bench.outbox()} == {"a", "c", "d"}
+    explanation = (bench.root / "rejected" / "b.md.error.txt").read_text()
+    assert "Reason:        bad_document" in explanation
+    assert "a process that did nothing but read it did not get to an end" in explanation
+    told = [record for record in caplog.records if record.message == "parser stumbled over a file"]
+    assert {(vars(record)["file"], vars(record)["exception"]) for record in told} == {
+        ("b.md", "KeyError"),
+        ("c.md", "KeyError"),
+    }
+    assert not any("xyzzy" in str(vars(record)) for record in caplog.records)
+
+
+async def test_a_long_file_over_which_the_parser_stumbles_is_parsed_alone_the_next_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parsing, "JsonLinesParser", StumblingParser)
+    bench.drop("a.jsonl", '{"messages": [{"role": "user", "content": "' + "x" * 300_000 + '"}]}\n')
+    bench.drop("b.md", "a question")
+
+    await bench.settle()
+
+    (told,) = [vars(record)["why"] for record in caplog.records if record.message == "claimed file cannot be read"]
+    assert told == "the parser stumbled over it (KeyError)"
+    assert {"a-1.result.json", "b.result.json"} <= bench.outbox().keys()
+
+
+async def test_what_a_lane_adds_to_many_files_is_not_in_memory_at_once(bench: Bench) -> None:
+    """Its system prompt is in the request of every file."""
+    defaults = bench.settings.defaults.model_copy(update={"system": "s" * 1_000_000})
+    bench.settings = bench.settings.model_copy(update={"defaults": defaults})
+    await bench.start()
+    for number in range(40):
+        bench.drop(f"{number}.md", f"question {number}")
+    await bench.step("intake")
+    bench.advance(2)
+
+    tracemalloc.start()
+    assert bench.stages is not None
+    await bench.stages.intake.step(bench.now)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(requests(bench)) == 40
+    assert peak_bytes < 20_000_000
+
+
+class StuckParser(JsonLinesParser):
+    """It takes its time with every piece."""
+
+    def __init__(self, released: threading.Event) -> None:
+        super().__init__("a.jsonl", RULES)
+        self._released = released
+
+    def feed(self, chunk: bytes) -> list[Draft]:
+        """Wait."""
+        self._released.wait(SECONDS_MAX)
+        return super().feed(chunk)
+
+
+async def test_a_stop_does_not_wait_for_a_parser() -> None:
+    """Its thread is left to itself, and ends with the process."""
+    released = threading.Event()
+    bound = threading.Timer(2.0, released.set)
+    bound.start()
+
+    with anyio.move_on_after(0.05):
+        await parsing._ParserInThread(StuckParser(released)).feed(b"1")
+    was_released = released.is_set()
+    bound.cancel()
+    released.set()
+
+    assert not was_released
 
 
 async def _kill_a_child() -> None:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from batchbox.folders import outbox, shelves
+from batchbox.folders import outbox, replacing, shelves
 from folders.failing import FailingOs
 
 from .bench import INSTANCE, Bench
@@ -119,7 +119,7 @@ async def test_an_old_answer_that_is_open_is_replaced_when_it_is_closed(
     await bench.settle()
     before = bench.outbox()
     bench.drop("a.md", "two")
-    with refusing(outbox, "a.result.json"):
+    with refusing(replacing, "a.result.json"):
         await rounds(bench, 40)
         meanwhile = bench.outbox()
     await bench.settle()

@@ -176,3 +176,56 @@ async def test_the_wait_and_its_end_are_logged_once(
 
     told = [record.message for record in caplog.records if "room" in record.message]
     assert told == ["nothing is taken for lack of room", "there is room on the disk again"]
+
+
+async def test_a_file_that_is_too_large_for_the_room_waits_alone(
+    bench: Bench, disks: Disks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once; all the others go on, of its lane and of those that have their turn after it."""
+    with (bench.drop("big.jsonl", "", lane="b")).open("wb") as file:
+        file.truncate(40 * MB)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n")
+    del bench.dropped["b/big.jsonl"]
+    for lane in ("a", "b", "c"):
+        bench.drop(f"{lane}.md", "small", lane=lane)
+    disks.free_bytes = 550 * MB
+    await bench.start()
+    assert bench.stages is not None
+
+    for _ in range(12):
+        await bench.step("intake")
+        bench.advance(6.0)
+    left, refused, is_idle = bench.inbox_names(), bench.stages.intake.refused(), bench.stages.intake.is_idle
+    told = [record.message for record in caplog.records if "room" in record.message]
+
+    assert left == refused == ["big.jsonl"]
+    assert holds(bench) == []
+    assert not is_idle
+    assert told == ["file waits: there is too little room for it"]
+    assert len(bench.rows("SELECT 1 FROM requests")) == 3
+
+
+async def test_a_large_claim_that_the_room_was_taken_from_waits_alone(
+    bench: Bench, disks: Disks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It lay there since before the start; what was dropped since is taken, and the claim when there is room."""
+    await bench.step("intake")
+    line = json.dumps({"messages": [{"role": "user", "content": "x" * 100_000}]})
+    claim = claim_name("long.jsonl", dropped_ms=1, random_bytes=os.urandom(8))
+    bench.drop("long.jsonl", "\n".join([line] * 40)).rename(claims(bench) / claim)
+    bench.drop("a.md", "one")
+    disks.free_bytes = 520 * MB
+    await bench.restart()
+
+    for _ in range(3):
+        await bench.step("intake")
+        bench.advance(31.0)
+    recorded, held = bench.rows("SELECT custom_id FROM requests"), holds(bench)
+    told = [record.message for record in caplog.records]
+    disks.free_bytes = 10_000 * MB
+    await bench.settle()
+
+    assert (recorded, held) == ([("a",)], [])
+    assert told.count("claimed file cannot be read") == 1
+    assert len(bench.api.bought) == 41

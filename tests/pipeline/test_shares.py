@@ -472,6 +472,31 @@ async def test_a_lane_that_we_may_not_write_stops_alone(nobodys: Bench, caplog: 
     assert set(nobodys.outbox("private")) == {"mine.md", "mine.result.json"}
 
 
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_a_sign_waits_for_a_claim_that_we_may_not_read(nobodys: Bench, *, is_claimed: bool) -> None:
+    """What it names is a request as soon as it can be read; that it cannot be read yet is no reason to buy it."""
+    await nobodys.step_all()
+    folder = claims(nobodys)
+    path = nobodys.drop("secret.md", "mine")
+    claim = path.rename(folder / claim_name("secret.md", dropped_ms=1, random_bytes=os.urandom(8)))
+    claim.chmod(0o600)
+    sign = nobodys.drop_sign("secret.md.cancel")
+    if is_claimed:
+        sign = sign.rename(folder / claim_name(sign.name, dropped_ms=2, random_bytes=os.urandom(8)))
+    await rounds(nobodys, 3, seconds=61)
+    await rounds(nobodys, 12)
+    has_waited = sign.exists()
+
+    claim.chmod(0o644)
+    await rounds(nobodys, 1, seconds=61)
+    await nobodys.settle()
+
+    assert has_waited
+    assert nobodys.api.bought == []
+    assert set(nobodys.outbox()) == {"secret.error.json"}
+    assert not list((nobodys.root / "rejected").iterdir())
+
+
 async def test_a_claim_that_we_may_not_read_waits_for_the_next_heartbeat_and_the_others_do_not(nobodys: Bench) -> None:
     await nobodys.step_all()
     path = nobodys.drop("secret.md", "mine")

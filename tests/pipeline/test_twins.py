@@ -101,8 +101,8 @@ async def test_another_programs_batch_of_the_same_size_is_no_twin_and_is_never_c
     assert not {one.id for one in theirs} & set(delivered_from(bench))
 
 
-async def test_a_first_sending_found_before_the_resend_went_out_is_not_bought_again(bench: Bench) -> None:
-    """It was given up and waits for its next try when the list shows it after all."""
+async def given_up(bench: Bench) -> FakeBatch:
+    """Send a batch whose reply is lost, and which the list does not show; no other can be sent. Return that batch."""
     drop_requests(bench, "q0", "q1")
     await take_in(bench)
     bench.api.replies.append(Reply.LOSE)
@@ -111,19 +111,74 @@ async def test_a_first_sending_found_before_the_resend_went_out_is_not_bought_ag
         bench.advance(0.5)
     first = bench.api.batches[0]
     first.is_hidden = first.was_hidden = True
-    bench.api.replies.extend([Reply.OVERLOADED] * 1000)
+    bench.api.replies.extend([Reply.OVERLOADED] * 2000)
     while bench.rows("SELECT state FROM batches") != [("sealed",)]:
         await bench.step("dispatch")
         bench.advance(1.0)
+    return first
+
+
+async def turn_up(bench: Bench, first: FakeBatch) -> None:
+    """Let the batch be found, then the API be well again and everything settle."""
     first.is_hidden = False
     bench.api.end(first)
-
     await dispatch_for(bench, 600, every=5.0)
     bench.api.replies.clear()
     await bench.settle()
 
+
+async def test_a_first_sending_found_before_the_resend_went_out_is_not_bought_again(bench: Bench) -> None:
+    """It was given up and waits for its next try when the list shows it after all."""
+    first = await given_up(bench)
+
+    await turn_up(bench, first)
+
     assert len(bench.api.batches) == 1
     assert marks(bench) == {"many-1.result.json", "many-2.result.json"}
+
+
+async def test_nor_is_it_if_a_request_of_it_was_cancelled_meanwhile(bench: Bench) -> None:
+    """What is left of the batch had gone into another one, and comes back; what the cancelled one cost is booked."""
+    first = await given_up(bench)
+    bench.drop_sign("many-1.cancel")
+    await bench.step("intake")
+    await dispatch_for(bench, 5.0)
+    assert sorted(bench.rows("SELECT state, request_count FROM batches")) == [("refused", 2), ("sealed", 1)]
+
+    await turn_up(bench, first)
+
+    assert len(bench.api.batches) == 1
+    assert marks(bench) == {"many-1.error.json", "many-2.result.json"}
+    assert delivered_from(bench) == [first.id]
+    assert bench.rows("SELECT count(*), count(DISTINCT request_id) FROM charges") == [(2, 2)]
+
+
+async def test_it_is_looked_for_as_long_as_something_of_it_is_still_to_be_sent(bench: Bench) -> None:
+    first = await given_up(bench)
+    bench.drop_sign("many-1.cancel")
+    await bench.step("intake")
+    await dispatch_for(bench, 30 * HOUR, every=HOUR / 4)
+
+    await turn_up(bench, first)
+
+    assert len(bench.api.batches) == 1
+
+
+async def test_members_that_were_sent_again_meanwhile_stay_where_they_are(bench: Bench) -> None:
+    """Then the first sending was bought beside."""
+    first = await given_up(bench)
+    bench.drop_sign("many-1.cancel")
+    await bench.step("intake")
+    bench.api.replies.clear()
+    while len(bench.api.batches) < 2:
+        await bench.step("dispatch")
+        bench.advance(1.0)
+
+    await turn_up(bench, first)
+
+    assert twins(bench) == [(first.id, 1)]
+    assert delivered_from(bench) == [bench.api.batches[1].id]
+    assert marks(bench) == {"many-1.error.json", "many-2.result.json"}
 
 
 async def test_a_twin_that_cannot_be_read_is_tried_again_until_it_is_booked(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from contextlib import contextmanager
 import pytest
 
 from batchbox.intake.settling_anew import QUIET_SECONDS_MAX
+from batchbox.settling import GONE_SECONDS
 
 from .bench import INSTANCE, Bench
-from .taking import request, send, take_in
+from .taking import dispatch_for, request, send, take_in
 
 
 class Writer:
@@ -52,10 +54,48 @@ def unsettled(bench: Bench) -> list[tuple[object, ...]]:
     return bench.rows("SELECT change_count, is_still FROM unsettled")
 
 
+async def settle_anew(bench: Bench) -> None:
+    """Let intake wait until a file that has changed once is still, and read it again."""
+    for _ in range(10):
+        await bench.step("intake")
+        bench.advance(0.5)
+    assert bench.rows("SELECT change_count, is_still, state FROM unsettled, sources") == [(1, 1, "open")]
+
+
 def asked(bench: Bench) -> list[str]:
     """Return the text of everything that was bought."""
     params = [json.loads(one) for batch in bench.api.batches for one in batch.requests.values()]
     return [one["messages"][0]["content"] for one in params]
+
+
+@contextmanager
+def hidden(bench: Bench, name: str) -> Iterator[None]:
+    """Let the share lose sight of a claimed file."""
+    folder = bench.root / "processing" / INSTANCE / "_"
+    (claim,) = (path for path in folder.iterdir() if path.name.endswith(f"~{name}"))
+    unseen = bench.root / "inbox" / f".{name}"
+    claim.rename(unseen)
+    yield
+    unseen.rename(claim)
+
+
+@contextmanager
+def closed(bench: Bench, lane: str) -> Iterator[None]:
+    """Let something else have the name of the folder of a lane's claims."""
+    folder = bench.root / "processing" / INSTANCE / lane
+    away = bench.root / "inbox" / f".{lane}"
+    folder.rename(away)
+    folder.touch()
+    yield
+    folder.unlink()
+    away.rename(folder)
+
+
+def lose_lane(bench: Bench, lane: str, *names: str) -> None:
+    """Let somebody delete the folder of a lane's claims, with these files in it."""
+    shutil.rmtree(bench.root / "processing" / INSTANCE / lane)
+    for name in names:
+        del bench.dropped[f"{lane}/{name}"]
 
 
 async def test_a_file_that_grows_after_its_claim_is_bought_whole_and_once(bench: Bench) -> None:
@@ -139,6 +179,22 @@ async def test_a_file_that_is_never_still_for_an_hour_is_rejected(bench: Bench) 
     assert "unstable" in explanation
     assert not bench.api.bought
     assert unsettled(bench) == []
+
+
+async def test_a_file_that_was_still_in_between_is_not_unstable(bench: Bench) -> None:
+    """The hour counts from the first change after that."""
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+        await settle_anew(bench)
+        bench.advance(7200)
+        await bench.step("intake")
+
+        file.write("+")
+        await bench.settle()
+
+    assert asked(bench) == ["1++"]
 
 
 async def test_the_wait_has_a_bound(bench: Bench) -> None:
@@ -231,16 +287,139 @@ async def test_a_file_that_has_gone_in_two_looks_is_withdrawn(bench: Bench) -> N
 async def test_a_share_that_loses_sight_of_a_file_for_a_moment_withdraws_nothing(bench: Bench) -> None:
     bench.drop("a.md", "question")
     await take_in(bench)
-    folder = bench.root / "processing" / INSTANCE / "_"
-    (name,) = claims(bench)
-    (folder / name).rename(bench.root / "inbox" / ".unseen")
-    await send(bench)
+    with hidden(bench, "a.md"):
+        await send(bench)
 
-    (bench.root / "inbox" / ".unseen").rename(folder / name)
     bench.advance(6)
     await bench.settle()
 
     assert asked(bench) == ["question"]
+
+
+async def test_a_file_that_is_away_for_a_moment_while_it_settles_is_bought(bench: Bench) -> None:
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+        await bench.step("intake")
+    with hidden(bench, "a.md"):
+        for _ in range(3):
+            bench.advance(GONE_SECONDS / 3)
+            await bench.step("intake")
+
+    await bench.settle()
+
+    assert asked(bench) == ["1+"]
+
+
+async def recall_after_a_look_in_vain(bench: Bench) -> None:
+    """Look for a file that is hidden just then, and find it changed in the next look."""
+    path = bench.drop("a.md", "first")
+    with path.open("ab") as file:
+        await take_in(bench)
+        with hidden(bench, "a.md"):
+            await send(bench)
+        file.write(b", and more")
+    bench.dropped["a.md"] = b"first, and more"
+    bench.advance(6)
+    await bench.step("dispatch")
+    assert unsettled(bench) == [(1, 0)]
+
+
+async def test_a_file_that_is_seen_again_has_to_be_away_twice_anew(bench: Bench) -> None:
+    await recall_after_a_look_in_vain(bench)
+    await settle_anew(bench)
+
+    with hidden(bench, "a.md"):
+        await send(bench)
+    await bench.settle()
+
+    assert asked(bench) == ["first, and more"]
+
+
+async def test_a_file_is_not_taken_for_another_one_that_was_away(bench: Bench) -> None:
+    """It has got the number of that one in the database."""
+    await recall_after_a_look_in_vain(bench)
+    bench.drop("b.md", "other")
+    await take_in(bench)
+    assert bench.rows("SELECT id FROM sources WHERE name = CAST('b.md' AS BLOB)") == [(1,)]
+
+    with hidden(bench, "b.md"):
+        await send(bench)
+    await bench.settle()
+
+    assert sorted(asked(bench)) == ["first, and more", "other"]
+
+
+async def test_while_a_file_is_looked_for_other_batches_go_out(bench: Bench) -> None:
+    bench.drop("a.md", "question")
+    bench.drop("b.md", "of another lane", lane="fax")
+    await take_in(bench)
+
+    with hidden(bench, "a.md"):
+        await send(bench)
+        await bench.step("dispatch")
+    assert asked(bench) == ["of another lane"]
+
+    await bench.settle()
+    assert sorted(asked(bench)) == ["of another lane", "question"]
+
+
+async def test_while_the_file_of_a_probe_is_looked_for_another_request_is_the_probe(bench: Bench) -> None:
+    """Else nothing would be bought for as long as that file is neither there nor gone."""
+    bench.drop("a.md", "question")
+    await take_in(bench)
+    bench.drop("b.md", "another")
+    await take_in(bench)
+    with sqlite3.connect(bench.state / "batchbox.db") as database:
+        database.execute("INSERT INTO holds (name, reason, since_at) VALUES ('credit', 'no credit', 0)")
+    database.close()
+
+    with hidden(bench, "a.md"), hidden(bench, "b.md"):
+        await dispatch_for(bench, 4)
+        due = await bench.step("dispatch")
+    assert bench.rows("SELECT is_probe, request_count FROM batches WHERE state = 'sealed'") == [(1, 1), (1, 1)]
+    assert due > bench.now.monotonic
+
+    with hidden(bench, "a.md"):
+        await dispatch_for(bench, 8)
+    assert asked(bench) == ["another"]
+    await bench.settle()
+
+
+async def test_a_look_that_fails_is_no_change(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What the lane's files ask for waits, and is bought as it was read; that is told once."""
+    bench.drop("a.md", "question", lane="fax")
+    await take_in(bench)
+
+    with closed(bench, "fax"):
+        bench.advance(1.1)
+        for _ in range(10):
+            due = await bench.step("dispatch")
+            bench.advance(max(0.0, due - bench.now.monotonic))
+    assert unsettled(bench) == []
+    assert [record.message for record in caplog.records].count(
+        "file cannot be read once more: what it asks for waits until it can"
+    ) == 1
+
+    await bench.settle()
+    assert asked(bench) == ["question"]
+
+
+async def test_files_that_went_away_together_are_withdrawn_together(bench: Bench) -> None:
+    """Else each of them would make a batch of all the others."""
+    for number in range(30):
+        bench.drop(f"{number}.md", f"question {number}")
+    await take_in(bench)
+    for name in claims(bench):
+        (bench.root / "processing" / INSTANCE / "_" / name).unlink()
+    bench.dropped.clear()
+
+    await send(bench)
+    await bench.settle()
+
+    assert bench.rows("SELECT count(*) FROM batches") == [(1,)]
+    assert sum(name.endswith(".error.json") for name in bench.outbox()) == 30
 
 
 async def test_a_file_that_goes_away_while_it_settles_is_explained(bench: Bench) -> None:
@@ -254,7 +433,7 @@ async def test_a_file_that_goes_away_while_it_settles_is_explained(bench: Bench)
 
     await bench.settle()
 
-    assert "it went away" in (bench.root / "rejected" / "a.md.error.txt").read_text()
+    assert "withdrawn" in (bench.root / "rejected" / "a.md.error.txt").read_text()
     assert not bench.api.bought
 
 
@@ -272,3 +451,47 @@ async def test_a_file_that_became_unreadable_is_waited_for(bench: Bench) -> None
     await bench.settle()
 
     assert asked(bench) == ["question"]
+
+
+async def test_a_lanes_folder_that_has_gone_withdraws_its_files_alone(bench: Bench) -> None:
+    bench.drop("a.md", "question", lane="fax")
+    await take_in(bench)
+    lose_lane(bench, "fax", "a.md")
+    await send(bench)
+    bench.drop("b.md", "of another lane")
+
+    await bench.settle()
+
+    assert asked(bench) == ["of another lane"]
+    error = json.loads(bench.outbox("fax")["a.error.json"])
+    assert error["error"]["type"] == "withdrawn"
+
+
+async def test_a_lanes_folder_that_goes_while_a_file_settles_stops_no_intake(bench: Bench) -> None:
+    path = bench.drop("a.md", "1", lane="fax")
+    with path.open("ab") as file:
+        await take_in(bench)
+        file.write(b"+")
+    bench.dropped["fax/a.md"] = b"1+"
+    await send(bench)
+    lose_lane(bench, "fax", "a.md")
+    bench.drop("b.md", "of another lane")
+
+    await bench.settle()
+
+    assert asked(bench) == ["of another lane"]
+    assert "withdrawn" in (bench.root / "rejected" / "fax" / "a.md.error.txt").read_text()
+
+
+async def test_a_lanes_folder_that_goes_after_the_sending_stops_no_archiving(bench: Bench) -> None:
+    bench.drop("a.md", "of the lane", lane="fax")
+    bench.drop("b.md", "question")
+    await take_in(bench)
+    await send(bench)
+    await bench.step("dispatch")
+    lose_lane(bench, "fax", "a.md")
+
+    await bench.settle()
+
+    assert "a.result.json" in bench.outbox("fax")
+    assert "b.md" in os.listdir(bench.root / "done")

@@ -152,6 +152,22 @@ async def test_a_file_is_settled_when_its_last_request_ends(
     assert (settled.id, settled.lane, settled.name, settled.target) == (1, INBOX_LANE, "a.md", None)
 
 
+async def test_a_settled_file_leaves_when_it_has_been_looked_at_once_more(store: Store) -> None:
+    """Nothing of a double drop has to be sent, so that no sending made anybody look."""
+    batch_id = await ended_batch(store, request("a"))
+    await record(store, request("a"), name="second.md")
+    await store.delivery.record([outcome(1)], now=NOW)
+    assert batch_id == 1
+
+    before = [one.id for one in await store.originals.settled(limit=10)]
+    (unverified,) = await store.verifying.unverified_settled(after=0, limit=10)
+    await store.verifying.mark_verified([unverified.id])
+
+    assert (before, unverified.id) == ([1], 2)
+    assert [one.id for one in await store.originals.settled(limit=10)] == [1, 2]
+    assert not await store.originals.has_unverified()
+
+
 async def test_a_double_drop_is_settled_with_the_request_that_it_waits_for(store: Store, database: Database) -> None:
     await record(store, request("a"), name="first.md")
     await record(store, request("a"), request("b", line=2), name="second.jsonl")

@@ -17,7 +17,7 @@ async def begin(store: Store, name: str = "long.jsonl") -> int:
 
 async def add(store: Store, source_id: int, *requests: NewRequest) -> None:
     """Record the next part of a long file."""
-    await store.intake.add_part(source_id, INBOX_LANE, requests, now=NOW)
+    await store.intake.add_part(source_id, (INBOX_LANE, "long.jsonl"), requests, now=NOW)
 
 
 async def finish(store: Store, source_id: int) -> None:

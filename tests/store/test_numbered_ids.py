@@ -72,7 +72,7 @@ async def test_two_new_files_of_one_name_in_a_group_pass_by_a_number_that_is_ope
     assert list(await ids(database)) == ["a-2", "a", "a-3"]
 
 
-LOOK_UPS, NEW_IDS, TABLES, NOTES = 3, 2, 4, 1
+LOOK_UPS, NEW_IDS, TABLES, NOTES = 4, 2, 4, 1
 
 
 @pytest.mark.parametrize(("line_count", "open_count"), [(1, 1), (1, 30), (20, 1), (20, 30)])

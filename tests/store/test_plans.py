@@ -9,7 +9,7 @@ from batchbox.api import BatchInfo
 from batchbox.model import INBOX_LANE, ApiBatchId, ErrorType, LostReason, Nonce
 from batchbox.store import Store, assemble
 from batchbox.store.body import StoredBody
-from batchbox.store.cancelling import Cancel
+from batchbox.store.cancelling import Cancel, Standing
 from batchbox.store.charges import Charge
 from batchbox.store.database import open_database
 from batchbox.store.recording import Rejection
@@ -143,7 +143,11 @@ async def cancel(store: Store) -> None:
     """Take back a file and a request, one of them in a sealed batch."""
     await seal(store)
     await store.cancelling.standings(INBOX_LANE, ["a.md", "b"])
-    await store.cancelling.obey([Cancel(source=source(f"{name}.cancel"), target=name) for name in ("c", "d")], now=NOW)
+    cancels = [
+        Cancel(lane=INBOX_LANE, target=name, known=Standing.NOTHING, sign=source(f"{name}.cancel"))
+        for name in ("c", "d")
+    ]
+    await store.cancelling.cancel(cancels, now=NOW)
     assert await store.cancelling.end_unsent(now=NOW) == 2
     await store.polling.in_progress()
 

@@ -34,7 +34,7 @@ async def test_the_reading_of_a_long_file_ends_when_it_is_taken_or_given_up(stor
     for own in (taken, refused):
         await store.readings.begin([(own.lane, own.claim)])
     taken_id = await store.intake.begin(taken)
-    await store.intake.add_part(taken_id, taken.lane, [request("a-1")], now=NOW)
+    await store.intake.add_part(taken_id, (taken.lane, taken.claim), [request("a-1")], now=NOW)
     while_read = await database.all("SELECT claim FROM readings")
 
     await store.intake.finish(taken_id, sha256=b"", size_bytes=1)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batchbox.errors import FolderPermissionError, StateLockedError
+from batchbox.errors import ConfigurationError, FolderPermissionError, StateLockedError
+from batchbox.folders.layout import new_instance
 from batchbox.model import Instance
 from batchbox.store.state_folder import INSTANCE_FILE, LOCK_FILE, instance_in, locked, make_state_folder
 
@@ -68,3 +69,22 @@ def test_a_name_that_was_being_written_in_a_crash_is_written_anew(tmp_path: Path
 
     assert instance_in(tmp_path, lambda: Instance("host-00000001")) == "host-00000001"
     assert instance_in(tmp_path, lambda: Instance("x")) == "host-00000001"
+
+
+@pytest.mark.parametrize(
+    "written", [b"", b"bad/../x", b"..", b"caf\xe9-00000001", b"host", b"host-0000000g", b"\n" * 10]
+)
+def test_what_is_no_name_of_an_instance_is_not_worked_under(tmp_path: Path, written: bytes) -> None:
+    """It would become a path on the root."""
+    (tmp_path / INSTANCE_FILE).write_bytes(written)
+
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path}/instance: .*like host-1a2b3c4d"):
+        instance_in(tmp_path, lambda: Instance("host-00000001"))
+
+    assert (tmp_path / INSTANCE_FILE).read_bytes() == written
+
+
+def test_a_name_that_is_given_is_one(tmp_path: Path) -> None:
+    first = instance_in(tmp_path, new_instance)
+
+    assert instance_in(tmp_path, new_instance) == first

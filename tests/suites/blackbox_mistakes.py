@@ -49,12 +49,12 @@ MUTATIONS: Sequence[Planted] = (
     ),
     Planted(
         mutation=Mutation(
-            name="stem not recorded before the rename",
-            file="delivery/publishing.py",
-            before="group = await self._take_stems(group, stems)",
-            after="pass",
+            name="a document visible before its text",
+            file="folders/outbox.py",
+            before="for is_marker in (False, True):",
+            after="for is_marker in (True, False):",
         ),
-        where=r"renameat .*/outbox/.*\.md$",
+        where=r"renameat .*/outbox/.*\.result\.json$",
         is_cheap=True,
     ),
     Planted(

@@ -65,7 +65,7 @@ PLANTED = (
             before="content = _not_a_regular_file() if error.errno in NOT_A_FILE else error",
             after="content = _not_a_regular_file()",
         ),
-        trial="read:EIO",
+        trial="read a file:EIO",
         is_cheap=True,
     ),
     Planted(

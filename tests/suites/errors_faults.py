@@ -21,6 +21,7 @@ CALLS: Mapping[str, Sequence[str]] = {
     "list": ("listdir", "scandir"),
     "look": ("lstat", "stat", "fstat"),
     "read": ("read",),
+    "read a file": ("read",),
     "sample": ("pread",),
     "measure": ("statvfs",),
     "duplicate": ("dup",),
@@ -30,6 +31,9 @@ CALLS: Mapping[str, Sequence[str]] = {
     ),
 }
 """Kinds of calls, and the names that they have in `os`."""
+
+ONLY_IN: Mapping[str, Sequence[str]] = {"read a file": ("reading", "comparing")}
+"""Kinds that fail in some modules alone: without this no file is read, because the root is not known again before."""
 
 LITTLE_ROOM = SimpleNamespace(f_bavail=10, f_frsize=4096, f_blocks=16_000, f_files=16_000, f_favail=15_000)
 
@@ -41,6 +45,8 @@ class Fault:
     calls: Sequence[str]
     number: int
     """The errno; 0: the calls succeed, and `statvfs` tells of little room."""
+    only_in: Sequence[str] = ()
+    """The modules whose calls fail; empty: all of them."""
     is_on: bool = False
     hit_count: int = 0
 
@@ -76,7 +82,12 @@ class FaultyOs:
 def installed(fault: Fault) -> Iterator[None]:
     """Give our folder modules this `os`, and the outbox no call that goes past it, while the block lasts."""
     faulty = FaultyOs(fault)
-    modules = [module for name, module in sys.modules.items() if name.startswith("batchbox.folders.")]
+    package = "batchbox.folders."
+    modules = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith(package) and (not fault.only_in or name.removeprefix(package) in fault.only_in)
+    ]
     given = [module for module in modules if getattr(module, "os", None) is os]
     find_syncfs = outbox._find_syncfs
     try:

@@ -20,7 +20,7 @@ from batchbox.service.driving import Patient
 from batchbox.service.signs import Bell
 from pipeline.bench import SETTINGS, Bench
 
-from .errors_faults import CALLS, Fault, empty, fill, installed
+from .errors_faults import CALLS, ONLY_IN, Fault, empty, fill, installed
 from .telling import said
 
 NUMBERS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EMFILE)
@@ -75,7 +75,9 @@ class Trial:
         )
         self._bench.settings = parse_settings(text, source="trial")
         call, _, number = name.partition(":")
-        self._fault = Fault(calls=CALLS.get(call, ("statvfs",)), number=getattr(errno, number, 0))
+        self._fault = Fault(
+            calls=CALLS.get(call, ("statvfs",)), number=getattr(errno, number, 0), only_in=ONLY_IN.get(call, ())
+        )
         self._loops: Mapping[str, _Loop] = {}
         self._was_met = False
 

@@ -47,8 +47,8 @@ MUTATIONS = (
     Mutation(
         name="not looked at once more before it is sent",
         file="dispatch/verifying.py",
-        before="as_read = [source.id for source, digest in pairs if digest == source.sha256]",
-        after="as_read = [source.id for source in sources]\n        pairs = []",
+        before="pairs = list(zip(sources, comparisons, strict=True))",
+        after="pairs = [(source, Comparison.SAME) for source in sources]",
     ),
     Mutation(
         name="requeue loses a request",

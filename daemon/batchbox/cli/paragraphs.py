@@ -1,4 +1,4 @@
-"""Prints sentences to a terminal's width without cutting through a word, so that names and commands can be copied."""
+"""Sentences for a terminal: numbers with their words, and lines that cut through none, so that names can be copied."""
 
 import shutil
 import textwrap
@@ -19,3 +19,8 @@ def print_paragraph(text: str) -> None:
             break_on_hyphens=False,
         )
     )
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return the number with the word for so many: `many`, or with an `s` where that is not given."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchbox.cli.paragraphs import print_paragraph
+from batchbox import logs
+from batchbox.cli.paragraphs import counted, print_paragraph
 from batchbox.cli.settings import config_option, find_key, load_settings
 from batchbox.environment import drop_environment
 from batchbox.logs import shown
@@ -31,11 +32,17 @@ def recover(config_file: Path | None, instance: str | None) -> None:
 
     Nothing is sent by this command, and what was sent is never sent again by itself: the daemon looks for it at the
     API, and asks a person about what it does not find (`batchbox reconcile`). It may be run again at any time.
+
+    What was cancelled and had no .error.json yet is not known to be cancelled any more: it is sent, or its answer is
+    delivered, like any other. Drop its `.cancel` again before `batchbox run`.
     """
+    if instance is not None and not instance.strip():
+        raise click.UsageError("INSTANCE is a name in processing/ on the root; leave it out to see which there are")
     from batchbox.model import Instance  # noqa: PLC0415 - --help does not need it
 
     settings = load_settings(config_file)
     drop_environment()
+    logs.set_up(level=settings.log.level, json_lines=settings.log.format == "json")
     outcome = _run(settings, None if instance is None else Instance(instance))
     if isinstance(outcome, Sequence):
         _list(outcome, settings)
@@ -58,8 +65,9 @@ def _tell(recovered: "Recovered") -> None:
         print_paragraph("Nothing that was sent is missing in the database.")
     else:
         print_paragraph(
-            f"In doubt from now on: {recovered.batch_count} batches with {recovered.request_count} requests. "
-            "`batchbox run` looks for them at the API; `batchbox reconcile` shows how far it is."
+            f"In doubt from now on: {counted(recovered.batch_count, 'batch', 'batches')} with "
+            f"{counted(recovered.request_count, 'request')}. `batchbox run` looks for what was sent at the API; "
+            "`batchbox reconcile` shows how far it is."
         )
     print_paragraph("Next: `batchbox run`.")
 
@@ -71,13 +79,19 @@ def _list(others: "Sequence[Neighbour]", settings: "Settings") -> None:
         return
     print_paragraph("Other instances on the root:")
     for other in others:
-        print_paragraph(f"  {shown(other.instance)}: {_sign_of_life(other)}; {_work(other)}")
+        print_paragraph(f"  {shown(other.instance)}: {_told(other)}")
     orphans = [other for other in others if other.is_orphaned]
     if orphans:
         print_paragraph(
             f"Next: start the daemon of {shown(orphans[0].instance)} again; or, if that machine is lost, "
             f"`batchbox recover {shown(orphans[0].instance)}`."
         )
+
+
+def _told(other: "Neighbour") -> str:
+    if other.unreadable is not None:
+        return f"cannot be looked at ({other.unreadable.strerror}): ask as the user whose it is"
+    return f"{_sign_of_life(other)}; {_work(other)}"
 
 
 def _sign_of_life(other: "Neighbour") -> str:
@@ -91,4 +105,4 @@ def _sign_of_life(other: "Neighbour") -> str:
 def _work(other: "Neighbour") -> str:
     if not other.claim_count and not other.open_manifest_count:
         return "no work left"
-    return f"{other.claim_count} files taken, {other.open_manifest_count} batches open"
+    return f"{counted(other.claim_count, 'file')} taken, {counted(other.open_manifest_count, 'batch', 'batches')} open"

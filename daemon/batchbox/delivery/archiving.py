@@ -1,6 +1,6 @@
 """Moves originals whose every request has ended to done/, or deletes them if nobody keeps them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from batchbox.folders.layout import by_lane
 from batchbox.folders.shelves import Move, Original, Shelves
@@ -11,15 +11,25 @@ GROUP_FILES = 256
 
 
 class Archiver:
-    """Clears processing/ of what has settled."""
+    """Clears processing/ of what has settled.
 
-    def __init__(self, store: OriginalStore, shelves: Shelves, *, is_kept: bool) -> None:
+    Args:
+        store: The rows about originals.
+        shelves: The folders.
+        is_kept: Whether originals are kept.
+        ring_dispatch: Called when files have settled that are to be looked at once more before they leave.
+    """
+
+    def __init__(
+        self, store: OriginalStore, shelves: Shelves, *, is_kept: bool, ring_dispatch: Callable[[], None]
+    ) -> None:
         self._store = store
         self._shelves = shelves
         self._is_kept = is_kept
+        self._ring_dispatch = ring_dispatch
 
     async def step(self, now: Now) -> None:
-        """Clear away everything that has settled."""
+        """Clear away everything that may leave."""
         while settled := await self._store.settled(limit=GROUP_FILES):
             for lane, sources in by_lane(settled).items():
                 if self._is_kept:
@@ -27,6 +37,9 @@ class Archiver:
                 else:
                     await self._shelves.drop_claims(lane, [source.claim for source in sources])
                 await self._store.archive([source.id for source in sources], now=now.wall)
+
+        if await self._store.has_unverified():
+            self._ring_dispatch()
 
     async def _move_to_done(self, lane: Lane, sources: Sequence[SettledSource]) -> None:
         unnamed = [source for source in sources if source.target is None]

@@ -8,6 +8,9 @@ between the renames     | some visible, none recorded              | renames the
 after the renames       | all visible, none recorded               | the same
 after the commit        | all recorded, notes for other daemons    | skips them, and removes the notes at the start
 
+Here it is chosen which stem to try: a free one, or one that seems to be the request's, or that of an answer that it
+replaces. What really lies under it is judged by the outbox, each time anew and when the stem is ours alone.
+
 A request of which a name is refused is not recorded and waits, while the others go on. After REFUSED_SECONDS it gets
 the next stem, which is recorded first too; what was shown of it under the former one then goes.
 """
@@ -18,9 +21,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from batchbox.delivery.composing import Composed
-from batchbox.documents import HEAD_BYTES, custom_id_in, wire_ids_in
-from batchbox.folders.outbox import MARKERS, NewFile, Outbox, Part, Publication, Published, StemUse
-from batchbox.folders.stems import note_name
+from batchbox.folders.answers import Replaceable, Sought
+from batchbox.folders.outbox import NewFile, Outbox, Part, Publication, Published, StemUse
 from batchbox.logs import shown
 from batchbox.model import Lane, Now
 from batchbox.naming import stem_for
@@ -95,7 +97,9 @@ class Publisher:
         self._outbox = outbox
         self._refusals = refusals
         self._replaces_old = replaces_old
-        self._taken: set[str] | None = None  # stems in the folder and in the database, case-folded; read once
+        self._is_listed = False  # the next two are read once; stems are case-folded
+        self._taken: set[str] = set()  # in the folder, or in use
+        self._in_use: set[str] = set()  # by unpublished requests, also those that we chose since
         self.refused: set[int] = set()
         """Requests that were left to wait for a name."""
         self.overtaken: set[int] = set()
@@ -129,7 +133,7 @@ class Publisher:
 
     async def _show(self, group: Sequence[Written], now: Now) -> tuple[AbstractSet[int], AbstractSet[str]]:
         """Return the requests that were refused a name, and the stems to be released when the others are recorded."""
-        stems = {one.request.request_id: await self._stem(one.request, now) for one in group}
+        stems = {one.request.request_id: await self._stem(one, now) for one in group}
         lost: set[str] = set()
         for _ in range(STEM_TRIES_MAX):
             group = await self._take_stems(group, stems)
@@ -140,7 +144,7 @@ class Publisher:
             for one in group:
                 stem = stems[one.request.request_id]
                 if stem.text in published.taken:
-                    other = await self._next_stem(one.request, lost)
+                    other = await self._next_stem(one, lost)
                     stems[one.request.request_id] = replace(other, former=stem.former)
         raise FileExistsError(f"somebody else took a new name {STEM_TRIES_MAX} times just before it was used")
 
@@ -169,6 +173,7 @@ class Publisher:
                 suffix=file.suffix,
                 use=stem.use,
                 wire_ids=[each.wire_id for each in one.request.tries],
+                replaces=self._replaceable(one.request),
                 former_stem=stem.former,
             )
             for one in group
@@ -195,20 +200,21 @@ class Publisher:
         self.refused |= refused
         return refused
 
-    async def _stem(self, request: Undelivered, now: Now) -> _Stem:
+    async def _stem(self, written: Written, now: Now) -> _Stem:
+        request = written.request
         if request.stem is None:
-            return await self._next_stem(request, lost=set())
+            return await self._next_stem(written, lost=set())
         if not self._refusals.is_over(request.request_id, now):
-            return _Stem(text=request.stem, use=StemUse.REPLACED if self._replaces_old else StemUse.OWN)
+            return _Stem(text=request.stem, use=StemUse.OWN)
         self._refusals.forget(request.request_id)  # the next one has its own time
         stem, _ = await self._free_stem(request)
         return _Stem(text=stem, use=StemUse.NEW, former=request.stem)
 
-    async def _next_stem(self, request: Undelivered, lost: Collection[str]) -> _Stem:
-        stem, passed = await self._free_stem(request)
+    async def _next_stem(self, written: Written, lost: Collection[str]) -> _Stem:
+        stem, passed = await self._free_stem(written.request)
         passed = [each for each in passed if each not in lost]
-        own = await self._own_stem(passed, request) if passed else None
-        return own or _Stem(text=stem, use=StemUse.NEW)
+        known = await self._known_stem(passed, written) if passed else None
+        return _Stem(text=stem, use=StemUse.NEW) if known is None else _Stem(text=known, use=StemUse.OWN)
 
     async def _free_stem(self, request: Undelivered) -> tuple[str, Sequence[str]]:
         """Take a stem that nobody has, as far as we know; return it, and those that somebody has."""
@@ -218,28 +224,38 @@ class Publisher:
         while stem.casefold() in taken:
             passed.append(stem)
             stem = f"{base}__{len(passed) + 1}"
-        taken.add(stem.casefold())
+        self._note_chosen(stem)
         return stem, passed
 
-    async def _own_stem(self, passed: Sequence[str], request: Undelivered) -> _Stem | None:
+    async def _known_stem(self, passed: Sequence[str], written: Written) -> str | None:
         """Return the taken stem that is the request's: the database may be older than the outbox, or it is replaced."""
-        latest = [*reversed(passed[-STEM_CHECKS_MAX:]), passed[0]]
-        stem_of = {stem + marker: stem for stem in latest for marker in MARKERS}
-        stem_of |= {note_name(stem): stem for stem in latest}  # a lost instance's, which had not come to the marker
-        read = await self._outbox.heads(self._lane, list(stem_of), length=HEAD_BYTES)
-        heads = dict(zip(stem_of, read, strict=True))
-        wire_ids = {each.wire_id for each in request.tries}
-        for name, head in heads.items():
-            if head is not None and not wire_ids.isdisjoint(wire_ids_in(head)):
-                return _Stem(text=stem_of[name], use=StemUse.OWN)
-        old = [heads[passed[0] + marker] for marker in MARKERS]
-        if self._replaces_old and any(head is not None and custom_id_in(head) == request.custom_id for head in old):
-            return _Stem(text=passed[0], use=StemUse.REPLACED)
-        return None
+        latest = dict.fromkeys([*reversed(passed[-STEM_CHECKS_MAX:]), passed[0]])
+        candidates = [stem for stem in latest if stem.casefold() not in self._in_use]
+        sought = Sought(
+            wire_ids=[each.wire_id for each in written.request.tries],
+            texts={file.suffix: file.part.name for file in written.files if not file.part.is_marker},
+            replaces=self._replaceable(written.request),
+        )
+        known = await self._outbox.known_stem(self._lane, candidates, sought) if candidates else None
+        if known is not None:
+            self._note_chosen(known)
+        return known
 
-    async def _taken_stems(self) -> set[str]:
-        if self._taken is None:
+    def _replaceable(self, request: Undelivered) -> Replaceable | None:
+        """Return what may be replaced: an answer of the same custom_id under its plain name."""
+        if not self._replaces_old:
+            return None
+        return Replaceable(stem=stem_for(request.custom_id), custom_id=request.custom_id, extension=request.extension)
+
+    def _note_chosen(self, stem: str) -> None:
+        self._taken.add(stem.casefold())
+        self._in_use.add(stem.casefold())
+
+    async def _taken_stems(self) -> AbstractSet[str]:
+        if not self._is_listed:
             names = await self._outbox.names(self._lane)
-            in_folder = {name.partition(".")[0].casefold() for name in names if not name.startswith(".")}
-            self._taken = in_folder | await self._store.stems_in_use(self._lane)
+            self._in_use |= await self._store.stems_in_use(self._lane)
+            self._taken = {name.partition(".")[0].casefold() for name in names if not name.startswith(".")}
+            self._taken |= self._in_use
+            self._is_listed = True
         return self._taken

@@ -95,7 +95,7 @@ class Delivery:
         self._losses = Losses(
             store=store, manifests=manifests, api=api, vouches_for=vouches_for, ring_polling=ring_polling
         )
-        self._archiver = Archiver(originals, shelves, is_kept=settings.done_days > 0)
+        self._archiver = Archiver(originals, shelves, is_kept=settings.done_days > 0, ring_dispatch=ring_dispatch)
         self._tidying = Tidying(
             store=store, originals=originals, shelves=shelves, manifests=manifests, done_days=settings.done_days
         )

@@ -1,19 +1,23 @@
 """Which batch is sent next: one that was sealed before, else the window whose turn it is, sealed now.
 
 Three things change that order. A batch whose upload was ended BREAKS_MAX times, although other calls work, is halved,
-and alone it waits between its tries while others go on; so does one that was refused for nothing that is in it. While
-the account has no credit, one request goes alone, and everything else waits until that has ended.
+and alone it waits between its tries while others go on; so does one that was refused for nothing that is in it, and
+one with a file that cannot be looked at once more. While the account has no credit, one request goes alone, and
+everything else waits until that has ended.
 """
 
 from collections.abc import Sequence
 
 from batchbox.dispatch.windows import Windows
 from batchbox.model import Now
+from batchbox.settling import LOOK_AGAIN_SECONDS
 from batchbox.store.dispatch import DispatchStore, SealedBatch, Window
 from batchbox.store.regrouping import RegroupingStore
-from batchbox.timing import Backoff
+from batchbox.timing import PLACE_SECONDS_MAX, Backoff
 
 BREAKS_MAX = 3
+PROBES_MAX = 8
+"""So many requests that were to be sent alone may wait for their files; then no other one is tried in their place."""
 
 
 class Choosing:
@@ -46,9 +50,11 @@ class Choosing:
         """Return one request to send alone; None if one is on its way already, or nothing waits."""
         if await self._store.has_open_probe():
             return None
-        if not await self._sealed_probes():
+        probes = await self._sealed_probes()
+        if not self._due_of(probes, now) and len(probes) < PROBES_MAX:
             await self._part_probe(now)
-        return next(iter(await self._sealed_probes()), None)
+            probes = await self._sealed_probes()
+        return next(iter(self._due_of(probes, now)), None)
 
     async def due_at(self, now: Now, *, at_latest: float) -> float:
         """Return the monotonic moment at which the next batch may be due."""
@@ -56,6 +62,11 @@ class Choosing:
         self._windows.see(windows, now)
         held = [wait.until for wait in self._waits.values()]
         return min([at_latest, *held, *(self._windows.due_at(window, now) for window in windows)])
+
+    async def probe_due_at(self, now: Now, *, at_latest: float) -> float:
+        """Return the monotonic moment at which a probe that waits may be tried again."""
+        waits = [self._waits[probe.id].until for probe in await self._sealed_probes() if probe.id in self._waits]
+        return min([at_latest, *(until for until in waits if until > now.monotonic)])
 
     def serve(self, batch: SealedBatch) -> None:
         """Note that the batch has had its turn."""
@@ -65,8 +76,14 @@ class Choosing:
         """Note that a batch that is held was tried in vain: it waits longer every time, and others go on."""
         if batch.held_reason is None:
             return
-        fresh = Backoff(first=self._retry_first, longest=self._retry_longest)
-        self._waits.setdefault(batch.id, fresh).fail(now.monotonic, chance=chance)
+        self._wait_of(batch).fail(now.monotonic, chance=chance)
+
+    def postpone(self, batch: SealedBatch, now: Now, *, chance: float) -> None:
+        """Note that a file of the batch could not be looked at: others go on."""
+        self._wait_of(batch).fail(now.monotonic, chance=chance, at_least=LOOK_AGAIN_SECONDS, at_most=PLACE_SECONDS_MAX)
+
+    def _wait_of(self, batch: SealedBatch) -> Backoff:
+        return self._waits.setdefault(batch.id, Backoff(first=self._retry_first, longest=self._retry_longest))
 
     async def _next_sealed(self, now: Now) -> SealedBatch | None:
         sealed = await self._store.sealed()
@@ -74,11 +91,13 @@ class Choosing:
             await self._ease(broken, now)
             sealed = await self._store.sealed()
         self._waits = {batch.id: self._waits[batch.id] for batch in sealed if batch.id in self._waits}
-        due = [batch for batch in sealed if batch.id not in self._waits or self._is_over(batch, now)]
+        due = self._due_of(sealed, now)
         return min(due, key=lambda batch: (self._windows.turn_of(batch.lane), batch.id), default=None)
 
-    def _is_over(self, batch: SealedBatch, now: Now) -> bool:
-        return self._waits[batch.id].until <= now.monotonic
+    def _due_of(self, sealed: Sequence[SealedBatch], now: Now) -> list[SealedBatch]:
+        return [
+            batch for batch in sealed if batch.id not in self._waits or self._waits[batch.id].until <= now.monotonic
+        ]
 
     async def _ease(self, broken: Sequence[SealedBatch], now: Now) -> None:
         for batch in broken:
@@ -104,7 +123,7 @@ class Choosing:
 
     async def _part_probe(self, now: Now) -> None:
         """Make a batch of the request that has waited longest, sealed before or not."""
-        sealed = await self._store.sealed()
+        sealed = self._due_of([batch for batch in await self._store.sealed() if not batch.is_probe], now)
         if sealed:
             await self._regrouping.part_probe(sealed[0].id, now=now.wall)
             return

@@ -6,6 +6,7 @@ refusal means for its members in `refusals`.
 """
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +15,7 @@ from batchbox.dispatch.reconcile import Reconciler
 from batchbox.dispatch.refusals import Refusals
 from batchbox.dispatch.sending import Sender, Setback
 from batchbox.dispatch.twins import Twins
-from batchbox.dispatch.verifying import GONE_SECONDS, Verdict, Verifier
+from batchbox.dispatch.verifying import Verdict, Verifier
 from batchbox.errors import RootOfflineError
 from batchbox.model import Now
 from batchbox.store.cancelling import CancelStore
@@ -61,6 +62,7 @@ class Dispatch:
         self._shortage = shortage
         self._ring_delivery = ring_delivery
         self._closing = Backoff(first=CLOSING_SECONDS_FIRST, longest=PLACE_SECONDS_MAX)
+        self._looking = Backoff(first=CLOSING_SECONDS_FIRST, longest=PLACE_SECONDS_MAX)
         self._setback: Setback | None = None
         self._told: str | None = None  # why sending holds, as the log has it
 
@@ -70,6 +72,7 @@ class Dispatch:
         due = min(await self._reconcile(now), await self._twins.step(now), now.monotonic + IDLE_SECONDS)
         await self._refusals.step(now)
         await self._end_canceled(now)
+        due = min(due, await self._verify_settled(now))
         await self._note_setback(now)
         if now.monotonic < self._sending.until:
             return min(self._sending.until, due)
@@ -81,12 +84,25 @@ class Dispatch:
             await self._send(batch, now)
             return now.monotonic
         await self._release_hold()
-        return due if is_probing else await self._choosing.due_at(now, at_latest=due)
+        due_at = self._choosing.probe_due_at if is_probing else self._choosing.due_at
+        return await due_at(now, at_latest=due)
 
     async def _end_canceled(self, now: Now) -> None:
         """Take what was cancelled out of what is to be sent, whether or not anything may be sent now."""
         while await self._cancelling.end_unsent(now=now.wall):
             self._ring_delivery()
+
+    async def _verify_settled(self, now: Now) -> float:
+        """Look once more at files of which nothing had to be sent; return when that is tried again, should it fail."""
+        if now.monotonic < self._looking.until:
+            return self._looking.until
+        try:
+            await self._verifier.verify_settled(now)
+        except (OSError, RootOfflineError) as error:
+            log.warning("settled files cannot be read once more", extra={"why": str(error)})
+            return self._looking.fail(now.monotonic, chance=random.random())  # noqa: S311 - spreads retries
+        self._looking.succeed()
+        return math.inf
 
     async def _send(self, batch: SealedBatch, now: Now) -> None:
         shortage = await self._shortage()
@@ -109,9 +125,8 @@ class Dispatch:
             reason = f"the dropped files cannot be read once more: {error}"
             self._setback = Setback(reason=reason, wait_at_most=PLACE_SECONDS_MAX)
             return False
-        if verdict is Verdict.MISSING:
-            reason = "a dropped file cannot be found in processing/: it is looked for once more"
-            self._setback = Setback(reason=reason, wait_at_least=GONE_SECONDS, wait_at_most=GONE_SECONDS)
+        if verdict is Verdict.WAITING:
+            self._choosing.postpone(batch, now, chance=random.random())  # noqa: S311 - spreads retries
         return verdict is Verdict.AS_READ
 
     async def _reconcile(self, now: Now) -> float:

@@ -2,7 +2,8 @@
 
 It takes a first sending that the list did not show for the whole of `grace`, and a resend. Whichever of the two ended
 first is delivered. The other is ours to cancel, because we know both; its finished requests were paid for, so its
-results are read once, for their cost alone.
+results are read once, for their cost alone. What went into other batches meanwhile and was not sent in them comes back
+to the first sending, and is not bought again.
 
 If we die                  | what is left                  | what the next step does
 ---------------------------+---------------------------------+--------------------------
@@ -53,7 +54,11 @@ class Twins:
         )
 
     async def meet(self, batch_id: int, nonce: Nonce, batch: BatchInfo, now: Now) -> None:
-        """Take in a second batch of the same requests, which has ended. Raises ApiTrouble."""
+        """Take in a batch that has ended, and whose requests went on without it. Raises ApiTrouble."""
+        if await self._store.reclaim(batch_id, nonce, batch, now=now.wall):
+            log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": nonce})
+            self._due = now.monotonic
+            return
         delivered = await self._store.delivered(batch_id)
         log.error("batch was bought twice", extra={"batch": batch.id, "nonce": nonce, "beside": delivered.api_id})
         if await self._is_later(delivered, batch):

@@ -3,7 +3,8 @@
 A rename takes a file away from its folder, not from a program that has it open. What such a writer adds after we have
 read the file would be missing from what is bought, so before the first batch with any of its requests gets its wire
 ids the file is read again and compared. One that has changed is recalled, and settles anew; one that has gone in two
-looks is withdrawn. What has been compared is never looked at again: from then on only the database's copy counts.
+looks is withdrawn. For one that cannot be looked at just now its batch waits, and no other. What has been compared is
+never looked at again: from then on only the database's copy counts.
 
 If we die                  | what is left                            | what the next step does
 ---------------------------+------------------------------------------+------------------------------
@@ -14,20 +15,25 @@ after a withdrawal         | errors that are to be published          | delivery
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
+from batchbox.folders.comparing import Comparison, KnownFile
 from batchbox.folders.inbox import Inbox
 from batchbox.folders.layout import by_lane
 from batchbox.logs import shown
 from batchbox.model import Lane, Now
+from batchbox.settling import has_gone
 from batchbox.store.verifying import UnverifiedSource, VerifyingStore
 
 GROUP_FILES = 256
-GONE_SECONDS = 5.0
-"""A file must be away in two looks that are so far apart: a share may lose sight of one for a moment."""
+REMEMBERED_SECONDS = 3600.0
+"""So long a look that found no file, or could not tell, is remembered, if there is no other one."""
 
 log = logging.getLogger(__name__)
+
+_Key = tuple[Lane, str]
+_Found = Mapping[Comparison, list[UnverifiedSource]]
 
 
 class Verdict(StrEnum):
@@ -36,8 +42,8 @@ class Verdict(StrEnum):
     AS_READ = "as_read"
     CHANGED = "changed"
     """The batch is not what it was: there may be another one to send in its place."""
-    MISSING = "missing"
-    """A file cannot be seen, for the first time: the batch waits for another look."""
+    WAITING = "waiting"
+    """It cannot be told yet what a file is, or whether it has gone: the batch waits for another look."""
 
 
 class Verifier:
@@ -62,7 +68,8 @@ class Verifier:
         self._inbox = inbox
         self._ring_intake = ring_intake
         self._ring_delivery = ring_delivery
-        self._missing: dict[int, float] = {}  # monotonic moment since when, by file
+        self._away_since: dict[_Key, float] = {}  # monotonic, of the first look in a row that did not find the file
+        self._unreadable_at: dict[_Key, float] = {}  # monotonic, of the last look that could not read the file
 
     async def verify(self, batch_id: int, now: Now) -> Verdict:
         """Look at the files of a batch that are still to be looked at. Raises OSError and RootOfflineError."""
@@ -74,37 +81,98 @@ class Verifier:
                 break
         if Verdict.CHANGED in verdicts:
             return Verdict.CHANGED
-        return Verdict.MISSING if Verdict.MISSING in verdicts else Verdict.AS_READ
+        return Verdict.WAITING if Verdict.WAITING in verdicts else Verdict.AS_READ
+
+    async def verify_settled(self, now: Now) -> None:
+        """Look at files of which nothing had to be sent, before they leave processing/. Raises as `verify` does."""
+        last_id = 0
+        while sources := await self._store.unverified_settled(after=last_id, limit=GROUP_FILES):
+            last_id = sources[-1].id
+            for lane, of_lane in by_lane(sources).items():
+                await self._verify_settled(lane, of_lane, now)
+
+    async def _verify_settled(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> None:
+        found, looked_at = await self._look(lane, sources, now)
+        may_leave = (
+            found[Comparison.SAME] + found[Comparison.GONE]
+        )  # all of it has ended: that it has gone is no matter
+        await self._store.mark_verified([source.id for source in may_leave])
+        await self._recall(found[Comparison.CHANGED], now)
+        self._wait_for(found[Comparison.UNREADABLE], looked_at)
+        self._ring_delivery()
 
     async def _verify(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> set[Verdict]:
-        digests = await self._inbox.digests(lane, [source.claim for source in sources])
-        pairs = list(zip(sources, digests, strict=True))
-        as_read = [source.id for source, digest in pairs if digest == source.sha256]
-        await self._store.mark_verified(as_read)
-        verdicts = {Verdict.AS_READ}
-        for source, digest in pairs:
-            if digest is None:
-                verdicts.add(await self._note_missing(source, now))
-            elif digest != source.sha256:
-                await self._recall(source, now)
-                verdicts.add(Verdict.CHANGED)
-        return verdicts
+        found, looked_at = await self._look(lane, sources, now)
+        if found[Comparison.SAME]:
+            await self._store.mark_verified([source.id for source in found[Comparison.SAME]])
+        return (
+            {Verdict.AS_READ}
+            | await self._recall(found[Comparison.CHANGED], now)
+            | await self._withdraw(found[Comparison.GONE], looked_at, now)
+            | self._wait_for(found[Comparison.UNREADABLE], looked_at)
+        )
 
-    async def _recall(self, source: UnverifiedSource, now: Now) -> None:
-        log.warning("file has changed since it was read: it is read again", extra=_facts(source))
-        await self._store.recall(source.id, now=now.wall)
+    async def _look(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> tuple[_Found, float]:
+        """Compare files; forget that they were away when they are seen, and that they could not be read when they were.
+
+        Returns the monotonic moment of the end of that, too.
+        """
+        comparisons, looked_at = await self._inbox.compare(lane, [_known(source) for source in sources])
+        pairs = list(zip(sources, comparisons, strict=True))
+        seen = {_key(source) for source, comparison in pairs if comparison is not Comparison.GONE}
+        told = {_key(source) for source, comparison in pairs if comparison is not Comparison.UNREADABLE}
+        self._away_since = _without(self._away_since, seen, now)
+        self._unreadable_at = _without(self._unreadable_at, told, now)
+        return {one: [source for source, comparison in pairs if comparison is one] for one in Comparison}, looked_at
+
+    async def _recall(self, sources: Sequence[UnverifiedSource], now: Now) -> set[Verdict]:
+        if not sources:
+            return set()
+        waiting = await self._store.recall([source.id for source in sources], now=now.wall)
+        for source in sources:
+            if source.id not in waiting:
+                log.warning("file has changed since it was read: it is read again", extra=_facts(source))
         self._ring_intake()
+        return {Verdict.WAITING if source.id in waiting else Verdict.CHANGED for source in sources}
 
-    async def _note_missing(self, source: UnverifiedSource, now: Now) -> Verdict:
-        if now.monotonic < self._missing.setdefault(source.id, now.monotonic) + GONE_SECONDS:
-            return Verdict.MISSING
-        log.warning("file has gone before it was sent: it is not bought", extra=_facts(source))
-        text = "The file was deleted from processing/ before it was sent."
-        await self._store.withdraw(source.id, text=text, now=now.wall)
-        del self._missing[source.id]
-        self._ring_delivery()
-        return Verdict.CHANGED
+    async def _withdraw(self, sources: Sequence[UnverifiedSource], looked_at: float, now: Now) -> set[Verdict]:
+        """Give up those that were away long enough ago; remember when the others were away first."""
+        if new := [source for source in sources if _key(source) not in self._away_since]:
+            log.warning("file cannot be found in processing/: it is looked for once more", extra=_first_of(new))
+        self._away_since |= {_key(source): looked_at for source in new}
+        gone = [source for source in sources if has_gone(self._away_since[_key(source)], now=now.monotonic)]
+        if gone:
+            text = "The file was deleted from processing/ before it was sent."
+            await self._store.withdraw([source.id for source in gone], text=text, now=now.wall)
+            self._ring_delivery()
+        for source in gone:
+            log.warning("file has gone before it was sent: it is not bought", extra=_facts(source))
+            del self._away_since[_key(source)]
+        return {Verdict.CHANGED if source in gone else Verdict.WAITING for source in sources}
+
+    def _wait_for(self, sources: Sequence[UnverifiedSource], looked_at: float) -> set[Verdict]:
+        if new := [source for source in sources if _key(source) not in self._unreadable_at]:
+            log.warning("file cannot be read once more: what it asks for waits until it can", extra=_first_of(new))
+        self._unreadable_at |= {_key(source): looked_at for source in sources}
+        return {Verdict.WAITING for _ in sources}
+
+
+def _without(moments: Mapping[_Key, float], keys: set[_Key], now: Now) -> dict[_Key, float]:
+    since = now.monotonic - REMEMBERED_SECONDS
+    return {key: moment for key, moment in moments.items() if key not in keys and moment > since}
+
+
+def _known(source: UnverifiedSource) -> KnownFile:
+    return KnownFile(claim=source.claim, size_bytes=source.size_bytes, sha256=source.sha256)
+
+
+def _key(source: UnverifiedSource) -> _Key:
+    return source.lane, source.claim
 
 
 def _facts(source: UnverifiedSource) -> dict[str, str]:
     return {"claim": shown(source.claim), "lane": shown(source.lane)}
+
+
+def _first_of(sources: Sequence[UnverifiedSource]) -> dict[str, str | int]:
+    return {**_facts(sources[0]), "count": len(sources)}

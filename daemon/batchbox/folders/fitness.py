@@ -21,7 +21,7 @@ def require_access(root: int, instance: Instance, path: Path) -> None:
 
     A disk that nobody can write just now is no matter of permissions.
     """
-    closed = [str(path / name) for name in _folders(instance) if _is_closed(root, name)]
+    closed = [str(path / name) for name in _folders(instance) if is_closed(root, name)]
     if closed and not os.fstatvfs(root).f_flag & os.ST_RDONLY:
         raise FolderPermissionError(
             f"{', '.join(closed)}: the user who runs batchbox may not read, write and enter this. Give the folders to "
@@ -40,20 +40,21 @@ def require_renames(root: int, path: Path) -> None:
         )
 
 
-def _folders(instance: Instance) -> Iterator[str]:
-    yield from MODES
-    yield f"{PROCESSING}/{instance}"
-    yield "/".join(MANIFESTS)
-    yield "/".join((*MANIFESTS, instance))
-
-
-def _is_closed(root: int, name: str) -> bool:
+def is_closed(root: int, name: str) -> bool:
+    """Say whether the user may not read, write and enter a folder that is there."""
     is_asked_as_daemon = os.access in os.supports_effective_ids
     try:
         is_there = exists(name, parent=root)
     except PermissionError:  # the folder above it is closed, and named
         return False
     return is_there and not os.access(name, _WORK, dir_fd=root, effective_ids=is_asked_as_daemon)
+
+
+def _folders(instance: Instance) -> Iterator[str]:
+    yield from MODES
+    yield f"{PROCESSING}/{instance}"
+    yield "/".join(MANIFESTS)
+    yield "/".join((*MANIFESTS, instance))
 
 
 def _range(root: int, name: str) -> tuple[int | None, int]:

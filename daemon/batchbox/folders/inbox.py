@@ -6,17 +6,18 @@ that is not a regular file is ever opened for its content.
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from typing import TypeVar
 
+from batchbox.folders.comparing import Comparing, Comparison, KnownFile, compare_on
 from batchbox.folders.layout import INBOX, PROCESSING, claims_folder, lane_folder
 from batchbox.folders.listing import Listing, list_inbox
 from batchbox.folders.markers import drop_markers, put_marker_back, settle_markers, take_marker
-from batchbox.folders.reading import READ_BYTES, Claim, FileFacts, Read, ReadRules, digest_of, facts_of, read_claim
+from batchbox.folders.reading import READ_BYTES, Claim, FileFacts, Read, ReadRules, facts_of, read_claim
 from batchbox.folders.root import (
     Root,
     exists,
@@ -74,9 +75,12 @@ class Inbox:
         self._instance = instance
         self._monotonic = monotonic
 
-    async def listing(self, is_ignored: Callable[[str], bool]) -> Listing:
-        """Return the names in the inbox and in every lane, without those that are never requests."""
-        return await self._root.run(lambda root: list_inbox(root, is_ignored))
+    async def listing(self, is_ignored: Callable[[str], bool], known: Collection[str] | None = None) -> Listing:
+        """Return the names in the inbox and in every lane, without those that are never requests.
+
+        Lanes that are known keep their place before newcomers; None: those are known of which there ever was a claim.
+        """
+        return await self._root.run(lambda root: self._listing(root, is_ignored, known))
 
     async def sample(
         self, lane: Lane, names: Sequence[str], known: Mapping[str, Sample] | None = None
@@ -95,9 +99,9 @@ class Inbox:
         """Make still files ours, durably. Each is looked at once more just before."""
         return await self._root.run(lambda root: self._claim(root, lane, files))
 
-    async def remove(self, lane: Lane, samples: Mapping[str, Sample]) -> None:
-        """Delete files from the inbox, those that are still as in their samples."""
-        await self._root.run(lambda root: _remove(root, lane, samples))
+    async def remove(self, lane: Lane, samples: Mapping[str, Sample]) -> set[str]:
+        """Delete files from the inbox, those that are still as in their samples; return those that are gone."""
+        return await self._root.run(lambda root: _remove(root, lane, samples))
 
     async def facts(self, claims: Sequence[Claim]) -> list[FileFacts | None]:
         """Return what the file system says of claims; None for one that is no regular file, or has gone."""
@@ -125,16 +129,26 @@ class Inbox:
         """Look at claimed files, as `sample` does at dropped ones."""
         return await self._root.run(lambda root: (self._sample_claims(root, lane, names), self._monotonic()))
 
-    async def digests(self, lane: Lane, claims: Sequence[str]) -> list[bytes | None]:
-        """Return the SHA-256 of each claimed file as it is now, None for one that has gone.
+    async def compare(self, lane: Lane, files: Sequence[KnownFile]) -> tuple[list[Comparison], float]:
+        """Say of each claimed file whether it is still what was read of it, in as many turns as that takes.
 
-        Of a file that cannot be read just now it is empty. Raises OSError for what is not about one file.
+        Returns the monotonic moment of the end of that, too. Raises OSError for what is about neither one file nor the
+        lane's folder.
         """
-        return await self._root.run(lambda root: self._digests(root, lane, claims))
+        comparings = [Comparing(known) for known in files]
+        while any(one.comparison is Comparison.UNFINISHED for one in comparings):
+            await self._root.run(lambda root: self._compare(root, lane, comparings))
+        return [one.comparison for one in comparings], self._monotonic()
+
+    def _listing(self, root: int, is_ignored: Callable[[str], bool], known: Collection[str] | None) -> Listing:
+        if known is None:
+            with folder(root, PROCESSING, self._instance) as own:
+                known = _lanes_in(own)
+        return list_inbox(root, is_ignored, known=known)
 
     def _claim(self, root: int, lane: Lane, files: Sequence[Wanted]) -> list[ClaimOutcome]:
         with ExitStack() as stack:
-            claims = stack.enter_context(claims_folder(root, self._instance, lane, make=True))
+            claims = stack.enter_context(claims_folder(root, self._instance, lane))
             try:
                 inbox = stack.enter_context(lane_folder(root, INBOX, lane))
             except OSError:  # the lane was removed, replaced or closed since it was listed
@@ -156,13 +170,11 @@ class Inbox:
 
     def _claims(self, root: int) -> list[Claim]:
         with (
-            claims_folder(root, self._instance, INBOX_LANE, make=True),
+            claims_folder(root, self._instance, INBOX_LANE),
             folder(root, PROCESSING, self._instance) as own,
         ):
             claims = []
-            with os.scandir(own) as entries:
-                lanes = [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
-            for lane in lanes:
+            for lane in _lanes_in(own):
                 with folder(own, lane) as descriptor:
                     names = settle_markers(root, Lane(lane), claims=descriptor)
                     claims += [Claim(lane=Lane(lane), name=name) for name in names]
@@ -172,9 +184,15 @@ class Inbox:
         with claims_folder(root, self._instance, lane) as claims:
             return _samples_in(claims, names)
 
-    def _digests(self, root: int, lane: Lane, names: Sequence[str]) -> list[bytes | None]:
-        with claims_folder(root, self._instance, lane) as claims:
-            return [digest_of(name, parent=claims) for name in names]
+    def _compare(self, root: int, lane: Lane, files: Sequence[Comparing]) -> None:
+        try:
+            with claims_folder(root, self._instance, lane) as claims:
+                compare_on(files, claims)
+        except OSError as error:
+            if not is_about_one_name(error):
+                raise
+            for one in files:  # the lane's folder was closed, or something else has its name
+                one.comparison = Comparison.UNREADABLE
 
     def _read_some(self, root: int, claims: Sequence[Claim], rules: ReadRules) -> tuple[list[Read], int]:
         reads: list[Read] = []
@@ -198,6 +216,11 @@ class Inbox:
             opened(claim.name, parent=claims) as descriptor,
         ):
             return os.pread(descriptor, length, offset)
+
+
+def _lanes_in(own: int) -> list[str]:
+    with os.scandir(own) as entries:
+        return [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
 
 
 def _sample_all(root: int, lane: Lane, names: Sequence[str], known: Mapping[str, Sample]) -> dict[str, Sample]:
@@ -261,18 +284,35 @@ def _as_sample(facts: os.stat_result, tail: bytes | None) -> Sample:
     )
 
 
-def _remove(root: int, lane: Lane, samples: Mapping[str, Sample]) -> None:
-    with lane_folder(root, INBOX, lane) as inbox:
+def _remove(root: int, lane: Lane, samples: Mapping[str, Sample]) -> set[str]:
+    removed: set[str] = set()
+    with ExitStack() as stack:
+        try:
+            inbox = stack.enter_context(lane_folder(root, INBOX, lane))
+        except OSError:  # the lane was removed, replaced or closed since it was listed
+            return removed
         for name, sample in samples.items():
             if _sample(name, parent=inbox) == sample:
-                with suppress(FileNotFoundError), leaving_what_resists():
-                    os.unlink(name, dir_fd=inbox)
+                with leaving_what_resists():
+                    _unlink(name, inbox)
+                    removed.add(name)
+    return removed
+
+
+def _unlink(name: str, inbox: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=inbox)
 
 
 def _claim_one(file: Wanted, *, inbox: int, claims: int) -> ClaimOutcome:
-    hindrance = _hindrance(file, inbox)
-    if hindrance is not None:
-        return hindrance
+    """Claim a file, or say why not: whatever happens to it, those before it have been claimed, and are made durable."""
+    try:
+        return _hindrance(file, inbox) or _take(file, inbox=inbox, claims=claims)
+    except OSError as error:  # about its marker, or about what became of the rename
+        return ClaimOutcome.BUSY if is_about_one_name(error) else ClaimOutcome.UNCLEAR
+
+
+def _take(file: Wanted, *, inbox: int, claims: int) -> ClaimOutcome:
     if file.marker is not None and not take_marker(file.marker, file.claim_name, inbox=inbox, claims=claims):
         return ClaimOutcome.CHANGED
     try:

@@ -3,24 +3,28 @@
 import json
 import os
 import socket
+import stat
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from batchbox.errors import RetiredError
+from batchbox.errors import ConfigurationError, RetiredError
 from batchbox.folders.root import (
     IDENTITY_FILE,
     Root,
     exists,
     folder,
+    identity_of,
+    is_folder,
     make_folder,
     open_root,
-    read_identity,
     sync_folder,
 )
+from batchbox.logs import shown
 from batchbox.model import INBOX_LANE, Instance, Lane
+from batchbox.naming import is_instance
 
 INBOX = "inbox"
 PROCESSING = "processing"
@@ -41,21 +45,47 @@ HEARTBEAT = ".heartbeat"
 
 
 def make_root(path: Path) -> list[str]:
-    """Make what is missing of the root, its folders and its identity; return what was made."""
+    """Make what is missing of the root, its folders and its identity; return what was made.
+
+    Raises ConfigurationError, before anything is made in it, if something else has the place of a folder.
+    """
     made = []
     if not path.is_dir():
         path.mkdir(parents=True)
         made.append(f"{path}/")
     with open_root(path) as root:
+        _require_places(root, path)
         for name, mode in MODES.items():
             if not exists(name, parent=root):
                 make_folder(root, name)
                 os.chmod(name, mode, dir_fd=root)  # whatever the umask says
                 made.append(f"{path / name}/")
-        if read_identity(root) is None:
+        if not _has_identity(root):
             _write_identity(root)
             made.append(str(path.joinpath(*IDENTITY_FILE)))
     return made
+
+
+def _require_places(root: int, path: Path) -> None:
+    there = [name for name in MODES if exists(name, parent=root)]
+    strange = [name for name in there if not stat.S_ISDIR(os.lstat(name, dir_fd=root).st_mode)]
+    if strange:
+        places = ", ".join(shown(str(path / name)) for name in strange)
+        raise ConfigurationError(
+            f"{places}: this has to be a folder, and no link to one. Move it away, then run `batchbox init` again, or "
+            "choose another root."
+        )
+
+
+def _has_identity(root: int) -> bool:
+    """Say whether there is one. One that is only not ours to read is not to be replaced: that is raised."""
+    try:
+        identity_of(root)
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _write_identity(root: int) -> None:
@@ -105,8 +135,11 @@ def by_lane(rows: Sequence[R]) -> Mapping[Lane, list[R]]:
 
 
 @contextmanager
-def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = False) -> Iterator[int]:
-    """Open the folder of a lane's claims. Raises RetiredError if the instance's folder has gone."""
+def claims_folder(root: int, instance: Instance, lane: Lane) -> Iterator[int]:
+    """Open the folder of a lane's claims. Raises RetiredError if the instance's folder has gone.
+
+    A lane's folder that has gone is made, empty: it says of its claims that they have gone, and nothing of other lanes.
+    """
     with folder(root, PROCESSING) as parent:
         if not exists(instance, parent=parent):
             raise RetiredError(
@@ -114,7 +147,7 @@ def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = Fal
                 "To start anew on this machine, give it a new [paths] state folder."
             )
         with folder(parent, instance) as own:
-            if make:
+            if not exists(lane, parent=own):
                 make_folder(own, lane, mode=OWN_MODE)
             with folder(own, lane) as descriptor:
                 yield descriptor
@@ -122,14 +155,14 @@ def claims_folder(root: int, instance: Instance, lane: Lane, *, make: bool = Fal
 
 def confirm_instance(root: int, instance: Instance) -> None:
     """Make sure that the claims are still ours. Raises RetiredError."""
-    with claims_folder(root, instance, INBOX_LANE, make=True):
+    with claims_folder(root, instance, INBOX_LANE):
         pass
 
 
 def other_instances(root: int, instance: Instance) -> list[str]:
-    """Return whoever else has a folder in processing/."""
-    with folder(root, PROCESSING) as parent:
-        return [name for name in os.listdir(parent) if name != instance]
+    """Return whoever else has a folder in processing/: what else may lie there is no daemon's."""
+    with folder(root, PROCESSING) as parent, os.scandir(parent) as entries:
+        return [one.name for one in entries if one.name != instance and is_instance(one.name) and is_folder(one)]
 
 
 class Presence:

@@ -14,20 +14,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from batchbox.folders.layout import INBOX, lane_folder
-from batchbox.folders.root import exists, is_about_one_name, leaving_what_resists, sync_folder
+from batchbox.folders.root import exists, leaving_what_resists, sync_folder
 from batchbox.model import Lane
 from batchbox.naming import marker_claim_name, parse_marker_claim
 
 
 def take_marker(marker: str, claim: str, *, inbox: int, claims: int) -> bool:
-    """Claim the marker of a file that is about to be claimed; return False if it is not there to be had."""
+    """Claim the marker of a file that is about to be claimed; return False if it is not there.
+
+    Raises OSError if it could not be claimed, or if that is not clear: then `settle_markers` puts it back.
+    """
     target = marker_claim_name(claim, marker)
     try:
         os.rename(marker, target, src_dir_fd=inbox, dst_dir_fd=claims)
     except OSError as error:
         if exists(target, parent=claims):  # a lost reply
             return True
-        if isinstance(error, FileNotFoundError) or is_about_one_name(error):
+        if isinstance(error, FileNotFoundError):
             return False
         raise
     return True

@@ -10,16 +10,25 @@ or whoever holds the file open, refuses to give or to take away keeps its own re
 
 import ctypes
 import os
-import stat
 import sys
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from batchbox.documents import HEAD_BYTES, wire_ids_in
-from batchbox.folders import stems
+from batchbox.folders import replacing, stems, trials
+from batchbox.folders.answers import (
+    MARKERS,
+    OldAnswer,
+    Replaceable,
+    Sought,
+    find_stem,
+    is_own,
+    is_put_away,
+    is_same,
+    old_answer,
+)
 from batchbox.folders.layout import OUTBOX, confirm_instance, lane_folder, other_instances
 from batchbox.folders.root import (
     Root,
@@ -28,18 +37,13 @@ from batchbox.folders.root import (
     is_about_one_name,
     is_folder,
     leaving_what_resists,
-    opened,
     sync_folder,
     write_all,
 )
 from batchbox.model import Instance, Lane
 
-MARKERS = (".result.json", ".error.json")
-"""What the names of those files end with that scripts wait for: every request has one in the end."""
-
 SYNC_ALONE_UP_TO = 3
 """So many parts are cheaper to flush one by one than with the whole file system."""
-COMPARED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +69,7 @@ class StemUse(StrEnum):
     NEW = "new"
     """Chosen just now, and free then: whatever has it is somebody else's."""
     OWN = "own"
-    """Its own since an earlier attempt: what has it must be what that attempt left."""
-    REPLACED = "replaced"
-    """An earlier answer's, which goes first with all its files."""
+    """Known to be its own: what has it must be what an earlier attempt left, or an answer that it may replace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class Publication:
     use: StemUse
     wire_ids: Collection[str]
     """Of the request: a document that names one of them is this request's."""
+    replaces: Replaceable | None = None
+    """The earlier answer that makes way if it has the stem."""
     former_stem: str | None = None
     """The stem that was given up: what was shown under it goes."""
 
@@ -99,6 +103,20 @@ class Published:
     """Stems of which a name could not be given just now: their markers are not visible, and their parts are gone."""
     noted: AbstractSet[str] = frozenset()
     """Stems that other daemons must not take until the group is recorded; then they are to be released."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What has the stems of a group; `_take_stems` fills it."""
+
+    noted: set[str]
+    """Stems that we have notes of."""
+    taken: set[str] = field(default_factory=set)
+    """Stems that somebody else has."""
+    refused: set[str] = field(default_factory=set)
+    """Stems of old answers that another daemon is about to replace: they are waited for."""
+    old_answers: dict[str, OldAnswer] = field(default_factory=dict)
+    """Those that make way, by their stems."""
 
 
 class Outbox:
@@ -130,14 +148,14 @@ class Outbox:
         """Return the names of the files in the lane's outbox; lanes' own folders are no files."""
         return await self._root.run(lambda root: _names(root, lane))
 
-    async def heads(self, lane: Lane, names: Sequence[str], *, length: int) -> list[bytes | None]:
-        """Return the first bytes of each of these files in the outbox, None for one that cannot be read."""
-        return await self._root.run(lambda root: _heads(root, lane, names, length))
+    async def known_stem(self, lane: Lane, candidates: Sequence[str], sought: Sought) -> str | None:
+        """Return the first of the stems that the answer has, or whose answer it replaces; None if that is none."""
+        return await self._root.run(lambda root: _known_stem(root, lane, candidates, sought))
 
     async def remove_leftovers(self, *, stems_in_use: Collection[str] | None) -> None:
         """Delete the parts of this instance, whose content is written anew, and its notes of all stems but these.
 
-        None: all notes stay, because nobody knows yet which stems are in use.
+        None: all notes stay, because nobody knows yet which stems are in use. What a `check` left behind goes too.
         """
         await self._root.run(lambda root: self._remove_leftovers(root, stems_in_use))
 
@@ -159,42 +177,42 @@ class Outbox:
         with lane_folder(root, OUTBOX, lane, make=True) as outbox:
             self._make_durable(outbox, group)
             confirm_instance(root, self._instance)
-            taken, refused, noted = self._take_stems(root, outbox, group)
-            if taken:
-                stems.release(taken & noted, outbox=outbox)
-                return Published(taken=taken)
-            refused |= _remove_stems(outbox, {one.stem for one in group if one.use is StemUse.REPLACED} - refused)
+            found = self._take_stems(root, outbox, group)
+            if found.taken:
+                stems.release(found.taken & found.noted, outbox=outbox)
+                return Published(taken=found.taken)
+            refused = found.refused | replacing.remove(found.old_answers, outbox=outbox)
             for is_marker in (False, True):
                 for publication in group:
                     if publication.part.is_marker is is_marker and publication.stem not in refused:
                         _show(publication, refused, outbox=outbox)
                 sync_folder(outbox)
-            _tidy(group, refused, outbox=outbox)
-        return Published(refused=refused, noted=noted)
+            self._tidy(group, refused, outbox=outbox)
+        return Published(refused=refused, noted=found.noted)
 
-    def _take_stems(self, root: int, outbox: int, group: Sequence[Publication]) -> tuple[set[str], set[str], set[str]]:
-        """Return the stems that somebody else has, those to be waited for, and those that we have notes of."""
-        taken, refused, noted = set(), set(), set()
-        has_others = bool(other_instances(root, self._instance))
+    def _take_stems(self, root: int, outbox: int, group: Sequence[Publication]) -> _Found:
+        """Take the stems against other daemons, and look then what has them."""
         by_stem: dict[str, list[Publication]] = {}
         for publication in group:
             by_stem.setdefault(publication.stem, []).append(publication)
+        has_others = bool(other_instances(root, self._instance))
+        noted: set[str] = set()
+        resisting: set[str] = set()
         for stem, (one, *_) in by_stem.items():
-            if not has_others and (one.use is StemUse.NEW or not exists(stems.note_name(stem), parent=outbox)):
-                continue
-            if stems.take(stems.Wanted(stem=stem, wire_ids=one.wire_ids), self._instance, outbox=outbox):
-                noted.add(stem)
-            elif one.use is StemUse.REPLACED:
-                refused.add(stem)
-            else:
-                taken.add(stem)
+            if has_others or (one.use is StemUse.OWN and exists(stems.note_name(stem), parent=outbox)):
+                is_ours = stems.take(_wanted(stem, one), self._instance, outbox=outbox)
+                (noted if is_ours else resisting).add(stem)
         present = _visible_stems(outbox) if has_others else set()
-        taken |= {
-            stem
-            for stem, publications in by_stem.items()
-            if stem not in taken | refused and _is_somebody_elses(publications, present, outbox=outbox)
-        }
-        return taken, refused, noted
+        found = _Found(noted=noted)
+        for stem, publications in by_stem.items():
+            old = _old_answer(publications[0], outbox=outbox)
+            if stem in resisting:
+                (found.taken if old is None else found.refused).add(stem)
+            elif _is_somebody_elses(publications, present, old, outbox=outbox):
+                found.taken.add(stem)
+            elif old is not None:
+                found.old_answers[stem] = old
+        return found
 
     def _release(self, root: int, lane: Lane, noted: Collection[str]) -> None:
         confirm_instance(root, self._instance)  # whoever has taken our work over may rely on the notes
@@ -212,7 +230,23 @@ class Outbox:
             finally:
                 os.close(descriptor)
 
+    def _tidy(self, group: Sequence[Publication], refused: Collection[str], *, outbox: int) -> None:
+        """Remove parts that got no name, and what was shown under stems that were given up since."""
+        for one in group:
+            with leaving_what_resists(), suppress(FileNotFoundError):
+                if one.stem in refused or one.use is not StemUse.NEW:
+                    os.unlink(one.part.name, dir_fd=outbox)
+        given_up: dict[str, list[Publication]] = {}
+        for one in group:
+            if one.former_stem is not None and one.stem not in refused:
+                given_up.setdefault(one.former_stem, []).append(one)
+        for stem, publications in given_up.items():
+            if stems.is_free(_wanted(stem, publications[0]), self._instance, outbox=outbox):
+                _remove_former(stem, publications, outbox=outbox)
+                stems.release([stem], outbox=outbox)
+
     def _remove_leftovers(self, root: int, stems_in_use: Collection[str] | None) -> None:
+        trials.remove_left(root, now=stems.now_there(root, self._instance))
         with folder(root, OUTBOX) as outbox:
             self._remove_leftovers_in(root, outbox, stems_in_use)
             with os.scandir(outbox) as entries:
@@ -230,6 +264,10 @@ class Outbox:
         notes = [name for name in names if stems.is_note(name)]
         if notes and stems_in_use is not None:
             stems.remove_old(notes, root, self._instance, outbox=parent, stems_in_use=stems_in_use)
+        put_away = [name for name in names if is_put_away(name)]
+        if put_away and stems_in_use is not None:
+            now = stems.now_there(root, self._instance)
+            replacing.remove_forgotten(put_away, outbox=parent, stems_in_use=stems_in_use, now=now)
 
 
 def _discard(root: int, lane: Lane, parts: Sequence[Part]) -> None:
@@ -244,59 +282,34 @@ def _names(root: int, lane: Lane) -> list[str]:
         return _file_names(outbox)
 
 
-def _heads(root: int, lane: Lane, names: Sequence[str], length: int) -> list[bytes | None]:
+def _known_stem(root: int, lane: Lane, candidates: Sequence[str], sought: Sought) -> str | None:
     with lane_folder(root, OUTBOX, lane, make=True) as outbox:
-        return [_head(outbox, name, length) for name in names]
+        return find_stem(candidates, sought, outbox=outbox)
 
 
-def _head(outbox: int, name: str, length: int) -> bytes | None:
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=outbox)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or is_about_one_name(error):
-            return None
-        raise
-    try:
-        return os.read(descriptor, length) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    finally:
-        os.close(descriptor)
+def _wanted(stem: str, one: Publication) -> stems.Wanted:
+    return stems.Wanted(stem=stem, wire_ids=one.wire_ids)
 
 
-def _is_somebody_elses(publications: Sequence[Publication], present: Collection[str], *, outbox: int) -> bool:
-    """Say whether anything that bears the stem is not what an earlier attempt of the request left."""
-    stem, use = publications[0].stem, publications[0].use
-    if use is StemUse.REPLACED:
-        return False
-    if use is StemUse.NEW:
+def _old_answer(one: Publication, *, outbox: int) -> OldAnswer | None:
+    if one.use is StemUse.NEW or one.replaces is None or one.replaces.stem != one.stem:
+        return None
+    return old_answer(one.replaces, one.wire_ids, outbox=outbox)
+
+
+def _is_somebody_elses(
+    publications: Sequence[Publication], present: Collection[str], old: OldAnswer | None, *, outbox: int
+) -> bool:
+    """Say whether anything that bears the stem is neither what an earlier attempt left nor of the old answer."""
+    stem, wire_ids = publications[0].stem, publications[0].wire_ids
+    if publications[0].use is StemUse.NEW:
         return stem.casefold() in present or any(exists(one.name, parent=outbox) for one in publications)
-    parts = {stem + marker: None for marker in MARKERS} | {one.name: one.part for one in publications}
+    parts = {stem + marker: None for marker in MARKERS} | {one.name: one.part.name for one in publications}
+    going = set() if old is None else {*old.documents, *old.texts}
     return any(
-        exists(name, parent=outbox) and not _is_own(name, part, publications[0].wire_ids, outbox=outbox)
+        name not in going and exists(name, parent=outbox) and not is_own(name, part, wire_ids, outbox=outbox)
         for name, part in parts.items()
     )
-
-
-def _is_own(name: str, part: Part | None, wire_ids: Collection[str], *, outbox: int) -> bool:
-    """Say whether a visible file is the request's: it names a wire id of it, or is just what it is going to be."""
-    head = _head(outbox, name, HEAD_BYTES) if name.endswith(MARKERS) else None
-    if head is not None and not set(wire_ids).isdisjoint(wire_ids_in(head)):
-        return True
-    return part is not None and _is_same(part.name, name, outbox=outbox)
-
-
-def _is_same(one: str, other: str, *, outbox: int) -> bool:
-    try:
-        with opened(one, parent=outbox) as left, opened(other, parent=outbox) as right:
-            if not stat.S_ISREG(os.fstat(right).st_mode) or os.fstat(left).st_size != os.fstat(right).st_size:
-                return False
-            while piece := os.read(left, COMPARED_BYTES):
-                if piece != os.read(right, COMPARED_BYTES):
-                    return False
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or is_about_one_name(error):
-            return False
-        raise
-    return True
 
 
 def _show(publication: Publication, refused: set[str], *, outbox: int) -> None:
@@ -306,41 +319,20 @@ def _show(publication: Publication, refused: set[str], *, outbox: int) -> None:
     except OSError as error:
         if not is_about_one_name(error):
             raise
-        if not _is_own(publication.name, publication.part, publication.wire_ids, outbox=outbox):
+        if not is_own(publication.name, publication.part.name, publication.wire_ids, outbox=outbox):
             refused.add(publication.stem)
 
 
-def _tidy(group: Sequence[Publication], refused: Collection[str], *, outbox: int) -> None:
-    """Remove parts that got no name, and what was shown under stems that were given up since."""
-    for one in group:
+def _remove_former(stem: str, publications: Sequence[Publication], *, outbox: int) -> None:
+    """Remove what was shown under a stem that was given up; what looks otherwise is somebody else's by now."""
+    wire_ids = publications[0].wire_ids
+    markers = [stem + marker for marker in MARKERS if exists(stem + marker, parent=outbox)]
+    if not all(is_own(name, None, wire_ids, outbox=outbox) for name in markers):
+        return
+    for one in publications:
         with leaving_what_resists(), suppress(FileNotFoundError):
-            if one.stem in refused or one.use is not StemUse.NEW:
-                os.unlink(one.part.name, dir_fd=outbox)
-    for one in group:
-        if one.former_stem is None or one.stem in refused:
-            continue
-        with leaving_what_resists(), suppress(FileNotFoundError):
-            if _is_same(one.name, one.former_stem + one.suffix, outbox=outbox):
-                os.unlink(one.former_stem + one.suffix, dir_fd=outbox)
-        stems.release([one.former_stem], outbox=outbox)
-
-
-def _remove_stems(outbox: int, going: Collection[str]) -> set[str]:
-    """Remove all files of the stems, markers first; return those of which a file resists."""
-    refused: set[str] = set()
-    if not going:
-        return refused
-    names = [name for name in _file_names(outbox) if name.partition(".")[0] in going]
-    for name in sorted(names, key=lambda name: not name.endswith(MARKERS)):
-        stem = name.partition(".")[0]
-        try:
-            if stem not in refused:
-                os.unlink(name, dir_fd=outbox)
-        except OSError as error:
-            if not is_about_one_name(error):
-                raise
-            refused.add(stem)
-    return refused
+            if is_same(one.name, stem + one.suffix, outbox=outbox):
+                os.unlink(stem + one.suffix, dir_fd=outbox)
 
 
 def _visible_stems(outbox: int) -> set[str]:

@@ -5,11 +5,11 @@ import os
 import pwd
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from batchbox.errors import RejectedError
-from batchbox.folders.root import NOT_A_FILE, is_about_one_name, opened
+from batchbox.folders.root import NOT_A_FILE, opened
 from batchbox.model import Lane, RejectReason
 
 READ_PIECE_BYTES = 1024 * 1024
@@ -68,7 +68,7 @@ def facts_of(claim: str, *, claims: int) -> FileFacts | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return FileFacts(owner=_owner(status.st_uid), size_bytes=status.st_size)
+    return FileFacts(owner=user_name(status.st_uid), size_bytes=status.st_size)
 
 
 def read_claim(claim: Claim, rules: ReadRules, *, claims: int) -> Read | None:
@@ -77,13 +77,14 @@ def read_claim(claim: Claim, rules: ReadRules, *, claims: int) -> Read | None:
     try:
         with opened(claim.name, parent=claims) as descriptor:
             status = os.fstat(descriptor)
-            facts = FileFacts(owner=_owner(status.st_uid), size_bytes=status.st_size)
+            facts = FileFacts(owner=user_name(status.st_uid), size_bytes=status.st_size)
             _require_acceptable(status, claim, rules)
             long_from = rules.long_from(claim.name)
             if long_from is not None and status.st_size >= long_from:
                 return Read(claim=claim, facts=facts, sha256=None, content=None)
             data = _read_whole(descriptor, status.st_size, bytes_max=rules.bytes_max(claim.name))
             _require_size(len(data), claim, rules)  # it may have grown since
+            facts = replace(facts, size_bytes=len(data))
         return Read(claim=claim, facts=facts, sha256=hashlib.sha256(data).digest(), content=data)
     except RejectedError as error:
         return Read(claim=claim, facts=facts, sha256=None, content=error)
@@ -92,25 +93,6 @@ def read_claim(claim: Claim, rules: ReadRules, *, claims: int) -> Read | None:
     except OSError as error:
         content = _not_a_regular_file() if error.errno in NOT_A_FILE else error
         return Read(claim=claim, facts=facts, sha256=None, content=content)
-
-
-def digest_of(name: str, *, parent: int) -> bytes | None:
-    """Return the SHA-256 of a file's content, None if it has gone; empty if it cannot be read just now.
-
-    Raises OSError for what is not about this file.
-    """
-    try:
-        with opened(name, parent=parent) as descriptor:
-            digest = hashlib.sha256()
-            while piece := os.read(descriptor, READ_PIECE_BYTES):
-                digest.update(piece)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if not is_about_one_name(error):
-            raise
-        return b""
-    return digest.digest()
 
 
 def _require_acceptable(status: os.stat_result, claim: Claim, rules: ReadRules) -> None:
@@ -156,7 +138,8 @@ def _read_whole(descriptor: int, size_bytes: int, *, bytes_max: int) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _owner(user_id: int) -> str:
+def user_name(user_id: int) -> str:
+    """Return what a user is called on this machine: the number, if not otherwise."""
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,13 +98,21 @@ def open_root(path: Path) -> Iterator[int]:
 def read_identity(root: int) -> str | None:
     """Return the root's identity, or None if it has none that can be read."""
     try:
-        with folder(root, *IDENTITY_FILE[:-1]) as parent:
-            descriptor = os.open(IDENTITY_FILE[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        with os.fdopen(descriptor, "rb") as file:
-            identity = json.loads(file.read(IDENTITY_BYTES_MAX))
-        return str(identity["id"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return identity_of(root)
+    except (OSError, ValueError):
         return None
+
+
+def identity_of(root: int) -> str:
+    """Return the root's identity. Raises OSError if it cannot be read, and ValueError if it is none."""
+    with folder(root, *IDENTITY_FILE[:-1]) as parent, opened(IDENTITY_FILE[-1], parent=parent) as descriptor:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        try:
+            identity = json.loads(os.read(descriptor, IDENTITY_BYTES_MAX))
+            return str(identity["id"])
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError("it holds no id") from error
 
 
 @contextmanager

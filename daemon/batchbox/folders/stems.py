@@ -4,6 +4,12 @@ A rename replaces whatever has the name, so looking first is not enough where tw
 `.bb-<16 hex>.name` in the folder of the answers, is made with O_EXCL before the look and removed after the answer is
 recorded. Its name is made of the stem without case, because the share may not tell `A` from `a`.
 
+Who is alone makes none: an answer would cost a third more. Whether we are is asked for each group, after its parts are
+durable and just before its names are looked for. So what is promised ends where a daemon that was alone is suspended
+between that look and its last rename, while another one starts on the root for the first time and answers a request of
+the same stem: the first overwrites the other's files when it wakes. Nothing that a share offers makes a rename
+exclusive.
+
 If we die                | what is left                    | what happens to it
 -------------------------+---------------------------------+--------------------------------------------------------
 before the note          | a recorded stem                 | the next delivery makes the note, and looks before
@@ -21,7 +27,7 @@ from dataclasses import dataclass
 
 from batchbox.documents import HEAD_BYTES, StemNote, read_stem_note, stem_note
 from batchbox.folders.layout import HEARTBEAT, PROCESSING, other_instances
-from batchbox.folders.root import folder, is_about_one_name, leaving_what_resists, opened, write_all
+from batchbox.folders.root import exists, folder, is_about_one_name, leaving_what_resists, opened, write_all
 from batchbox.model import Instance
 
 PREFIX = ".bb-"
@@ -64,10 +70,16 @@ def take(wanted: Wanted, instance: Instance, *, outbox: int) -> bool:
 
 
 def release(stems: Collection[str], *, outbox: int) -> None:
-    """Remove the notes of stems that are ours; one that resists goes at a later start."""
+    """Remove the notes that `take` gave us of these stems; one that resists goes at a later start."""
     for stem in stems:
         with leaving_what_resists(), suppress(FileNotFoundError):
             os.unlink(note_name(stem), dir_fd=outbox)
+
+
+def is_free(wanted: Wanted, instance: Instance, *, outbox: int) -> bool:
+    """Say whether no other daemon has a note of the stem."""
+    name = note_name(wanted.stem)
+    return not exists(name, parent=outbox) or _is_ours(name, wanted, instance, outbox=outbox)
 
 
 def is_note(name: str) -> bool:
@@ -81,7 +93,7 @@ def remove_old(
     """Remove our notes of stems that no unpublished request has, and those that nobody has answered for for a day."""
     kept = {note_name(stem) for stem in stems_in_use}
     others = other_instances(root, instance)
-    now = _now_there(root, instance)
+    now = now_there(root, instance)
     for name in names:
         with leaving_what_resists(), suppress(FileNotFoundError):
             note = _read(name, outbox)
@@ -117,10 +129,10 @@ def _read(name: str, outbox: int) -> StemNote | None:
         raise
 
 
-def _now_there(root: int, instance: Instance) -> float:
-    """Return the time by the clock of the disk or its server, as our own heartbeat has it."""
-    with folder(root, PROCESSING, instance) as own:
-        try:
+def now_there(root: int, instance: Instance) -> float:
+    """Return the time by the clock of the disk or its server, as our own heartbeat has it; long ago if it has none."""
+    try:
+        with folder(root, PROCESSING, instance) as own:
             return os.lstat(HEARTBEAT, dir_fd=own).st_mtime
-        except FileNotFoundError:
-            return 0.0
+    except FileNotFoundError:
+        return 0.0

@@ -7,15 +7,19 @@ It is also the mark that a takeover is under way, and stays until everything els
 
 import hashlib
 import os
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from batchbox.folders.layout import DONE, HEARTBEAT, OWN_MODE, PROCESSING, Presence, lane_folder
+from batchbox.errors import FolderPermissionError
+from batchbox.folders.fitness import is_closed
+from batchbox.folders.layout import DONE, HEARTBEAT, MANIFESTS, OWN_MODE, PROCESSING, Presence, lane_folder
 from batchbox.folders.manifests import manifests_in
-from batchbox.folders.reading import READ_PIECE_BYTES
+from batchbox.folders.reading import READ_PIECE_BYTES, user_name
 from batchbox.folders.root import Root, exists, folder, is_folder, make_folder, opened, sync_folder
+from batchbox.logs import shown
 from batchbox.model import Instance, Lane
 from batchbox.naming import with_suffix_number
 
@@ -36,6 +40,8 @@ class Neighbour:
     """How long ago its heartbeat was touched; None: it stopped in good order."""
     claim_count: int
     open_manifest_count: int
+    unreadable: OSError | None = None
+    """Why its folders cannot be looked at, so that nothing else here is known; None: they could be."""
 
     @property
     def is_alive(self) -> bool:
@@ -45,7 +51,8 @@ class Neighbour:
     @property
     def is_orphaned(self) -> bool:
         """Whether it has left work behind that nobody does."""
-        return not self.is_alive and bool(self.claim_count or self.open_manifest_count)
+        is_known = self.unreadable is None
+        return is_known and not self.is_alive and bool(self.claim_count or self.open_manifest_count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +79,10 @@ class Takeover:
         return await self._root.run(lambda root: neighbours(root, self._own))
 
     async def begin(self, other: Instance) -> None:
-        """Take the other's folder away from it, durably."""
+        """Take the other's folder away from it, durably.
+
+        Raises FolderPermissionError before anything is touched if not all that lies in it can be moved.
+        """
         await self._root.run(lambda root: self._begin(root, other))
 
     async def unfinished(self) -> list[Instance]:
@@ -92,12 +102,29 @@ class Takeover:
         return await self._root.run(lambda root: {one.id: name for one in sought if (name := _in_done(root, one))})
 
     def _begin(self, root: int, other: Instance) -> None:
+        closed = [name for name in _folders_of(root, other) if is_closed(root, name)]
+        if closed:
+            raise self._not_ours(root, closed)
         with folder(root, PROCESSING) as parent, folder(parent, self._own) as own:
-            with suppress(FileNotFoundError):  # a lost reply, if it is ours now
+            try:
                 os.rename(other, TAKEN_PREFIX + other, src_dir_fd=parent, dst_dir_fd=own)
+            except FileNotFoundError:  # a lost reply, if it is ours now
+                pass
+            except PermissionError as error:
+                raise self._not_ours(root, [f"{PROCESSING}/{other}"]) from error
             os.stat(TAKEN_PREFIX + other, dir_fd=own, follow_symlinks=False)
             sync_folder(own)
             sync_folder(parent)
+
+    def _not_ours(self, root: int, closed: Sequence[str]) -> FolderPermissionError:
+        user = user_name(os.geteuid())
+        owners = {user_name(os.lstat(name, dir_fd=root).st_uid): None for name in closed}
+        paths = [shown(str(self._root.path / name)) for name in closed]
+        return FolderPermissionError(
+            f"{', '.join(paths)}: this belongs to the user {', '.join(owners)}, and {user}, who runs batchbox, may not "
+            f"move what is in it. Give it to {user}, for example with `chown -R {user} {shlex.join(paths)}`, then run "
+            "this again."
+        )
 
     def _take_claims(self, root: int, other: Instance) -> None:
         with (
@@ -122,10 +149,11 @@ class Takeover:
 def neighbours(root: int, own: Instance | None) -> list[Neighbour]:
     """Return the other instances on the root, by what their folders say; our own heartbeat, if any, tells the time."""
     with folder(root, PROCESSING) as parent:
-        now = _heartbeat(parent, own) if own is not None else None
+        now = None if own is None else _own_time(parent, own)
         with os.scandir(parent) as entries:
             names = sorted(entry.name for entry in entries if entry.name != own and is_folder(entry))
-        return [_neighbour(root, parent, Instance(name), time.time() if now is None else now) for name in names]
+        found = [_neighbour(root, parent, Instance(name), time.time() if now is None else now) for name in names]
+    return [neighbour for neighbour in found if neighbour is not None]
 
 
 def taken_by(root: int, own: Instance) -> list[Instance]:
@@ -138,23 +166,48 @@ def taken_by(root: int, own: Instance) -> list[Instance]:
     return [Instance(name.removeprefix(TAKEN_PREFIX)) for name in sorted(names) if name.startswith(TAKEN_PREFIX)]
 
 
-def _neighbour(root: int, parent: int, instance: Instance, now: float) -> Neighbour:
-    touched = _heartbeat(parent, instance)
-    with folder(parent, instance) as theirs:
-        claim_count = sum(len(_names(theirs, lane)) for lane in _lanes(theirs))
+def _neighbour(root: int, parent: int, instance: Instance, now: float) -> Neighbour | None:
+    """Look at one instance. What cannot be looked at is told of it alone; None: it has gone."""
+    try:
+        with folder(parent, instance) as theirs:
+            touched = _heartbeat(theirs)
+            claim_count = sum(_claim_count(theirs, lane) for lane in _lanes(theirs))
+        open_manifest_count = sum(manifests_in(root, instance).values())
+    except FileNotFoundError:  # somebody has just taken it over
+        return None
+    except OSError as error:
+        return Neighbour(instance=instance, silent_seconds=None, claim_count=0, open_manifest_count=0, unreadable=error)
     return Neighbour(
         instance=instance,
         silent_seconds=None if touched is None else max(0.0, now - touched),
         claim_count=claim_count,
-        open_manifest_count=sum(manifests_in(root, instance).values()),
+        open_manifest_count=open_manifest_count,
     )
 
 
-def _heartbeat(parent: int, instance: Instance) -> float | None:
+def _own_time(parent: int, own: Instance) -> float | None:
     try:
-        return os.stat(f"{instance}/{HEARTBEAT}", dir_fd=parent, follow_symlinks=False).st_mtime
-    except OSError:
+        with folder(parent, own) as descriptor:
+            return _heartbeat(descriptor)
+    except (FileNotFoundError, PermissionError):  # not started yet, or asked by somebody who is not the daemon's user
         return None
+
+
+def _heartbeat(instance_folder: int) -> float | None:
+    """Return when it was touched; None if there is none. Whatever else keeps us from knowing is raised."""
+    try:
+        return os.stat(HEARTBEAT, dir_fd=instance_folder, follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _folders_of(root: int, instance: Instance) -> Iterator[str]:
+    """Yield the paths of the folders that files are moved out of in a takeover, those above before those below."""
+    path = f"{PROCESSING}/{instance}"
+    yield path
+    yield "/".join((*MANIFESTS, instance))
+    with suppress(FileNotFoundError, PermissionError), folder(root, PROCESSING, instance) as theirs:
+        yield from [f"{path}/{lane}" for lane in _lanes(theirs)]
 
 
 def _lanes(descriptor: int) -> list[str]:
@@ -162,9 +215,9 @@ def _lanes(descriptor: int) -> list[str]:
         return [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
 
 
-def _names(descriptor: int, lane: str) -> list[str]:
-    with folder(descriptor, lane) as claims:
-        return os.listdir(claims)
+def _claim_count(descriptor: int, lane: str) -> int:
+    with folder(descriptor, lane) as claims, os.scandir(claims) as entries:
+        return sum(1 for entry in entries if not is_folder(entry))
 
 
 def _move_all(lane: str, *, source: int, target: int) -> None:

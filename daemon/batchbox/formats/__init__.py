@@ -4,7 +4,7 @@ Whatever a file holds, the outcome is a list of complete, checked requests, or o
 wrong, where, and what to do. A detail names fields, lines and bytes; it never quotes what a prompt says.
 
 `text` and `header` read .md and .txt, `json_requests` and `json_lines` the JSON kinds; all bytes go through `encoding`,
-all JSON through `json_syntax`, and `request` judges every request alike.
+all JSON through `json_syntax`, and `request` judges every request alike. `weight` says what may be parsed at once.
 """
 
 from batchbox.errors import RejectedError
@@ -15,6 +15,7 @@ from batchbox.formats.json_requests import check_ids, drafts_of_document
 from batchbox.formats.kinds import KNOWN_EXTENSIONS, FileKind, kind_of
 from batchbox.formats.request import REQUEST_BYTES_MAX
 from batchbox.formats.text import draft_of_text
+from batchbox.formats.weight import slices, weight_of
 from batchbox.model import RejectReason
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "breaks_off",
     "kind_of",
     "parse_file",
+    "slices",
+    "weight_of",
 ]
 
 

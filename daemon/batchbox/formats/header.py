@@ -42,8 +42,6 @@ _CLOSING = {
 _OUR_YAML_KEY = re.compile(rf"^(?:{'|'.join(KEYS)})[ \t]*:", re.MULTILINE)
 _TOML_KEY = re.compile(r"""^[ \t]*+\[{0,2}+[ \t]*+["']?+([A-Za-z0-9_-]++)["']?+[ \t]*+[].=]""", re.MULTILINE)
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 KEY_PARTS_MAX = 32
 """The time that tomllib takes for a dotted key grows with the square of its parts."""
 
@@ -76,7 +74,8 @@ def split_header(text: str) -> Header:
         return Header(values={}, body=text)
     block = text[opening.end() : closing.start()]
     if len(block) > HEADER_CHARACTERS_MAX:
-        todo = f"Put a long system prompt into the lane's _system.md; {_BEGIN_WITH_EMPTY_LINE}"
+        lane = 'The administrator can give the lane a long system prompt, as "system" in [lanes.<name>]'
+        todo = f"{lane} of the configuration; {_BEGIN_WITH_EMPTY_LINE}"
         raise _bad(f"the header has more than {HEADER_CHARACTERS_MAX:,} characters", todo)
     values, lines = _read_toml(block) if fence == "+++" else _read_yaml(block)
     if problems := _problems(values, lines):
@@ -96,10 +95,17 @@ def _read_toml(block: str) -> tuple[dict[str, object], dict[str, int]]:
         raise _bad("values in the header are nested too deep", todo) from None
     except ValueError as error:  # of which TOMLDecodeError is one; a number of thousands of digits is a plain one
         raise _bad(f"the header is not valid TOML: {shown(str(error))}", todo) from None
+    return values, _lines_of_keys(numbered)
+
+
+def _lines_of_keys(numbered: str) -> dict[str, int]:
     lines: dict[str, int] = {}
+    line, counted_to = 1, 0
     for match in _TOML_KEY.finditer(numbered):
-        lines.setdefault(match[1], numbered.count("\n", 0, match.start(1)) + 1)
-    return values, lines
+        line += numbered.count("\n", counted_to, match.start(1))
+        counted_to = match.start(1)
+        lines.setdefault(match[1], line)
+    return lines
 
 
 def _has_long_key(block: str) -> bool:
@@ -163,7 +169,7 @@ def _is_table(value: object) -> bool:
 
 
 def _is_plain(value: object, depth: int) -> bool:
-    """Tell whether JSON can say it: no dates, no infinity, no half of a surrogate pair, not too deep."""
+    """Tell whether JSON can say it: no dates, no infinity, not too deep."""
     if isinstance(value, dict):
         return depth < NESTING_MAX and all(_is_plain(part, depth + 1) for part in (*value, *value.values()))
     if isinstance(value, list):
@@ -172,13 +178,11 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 def _is_plain_scalar(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isascii() or not _SURROGATE.search(value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):
         return INTEGER_MIN <= value <= INTEGER_MAX
-    return value is None
+    return value is None or isinstance(value, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

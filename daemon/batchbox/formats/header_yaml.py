@@ -46,6 +46,10 @@ def read_yaml(block: str, *, first_line: int) -> tuple[dict[str, object], dict[s
         raise ValueError("there is a control character in it") from None
 
 
+class _WrongError(ValueError):
+    """What we do not take, in words of ours."""
+
+
 class _Reader:
     """One pass over the events of one document. `_line` is that of the event taken last."""
 
@@ -56,6 +60,15 @@ class _Reader:
         self._event_count = 0
 
     def document(self) -> tuple[dict[str, object], dict[str, int]]:
+        try:
+            return self._document()
+        except _WrongError:
+            raise
+        except (ValueError, OverflowError):  # PyYAML does not ask whether chr() and int() can take what stands there
+            line = self._first_line + self._loader.line
+            raise _WrongError(f"an escape or a number is beyond all that there are, in line {line}") from None
+
+    def _document(self) -> tuple[dict[str, object], dict[str, int]]:
         self._expect(StreamStartEvent)
         self._expect(DocumentStartEvent)
         self._expect(MappingStartEvent)
@@ -77,8 +90,8 @@ class _Reader:
         if not isinstance(self._next(), kind):
             raise self._wrong("there is more, or less, than one list of keys with values")
 
-    def _wrong(self, fact: str) -> ValueError:
-        return ValueError(f"{fact}, in line {self._line}")
+    def _wrong(self, fact: str) -> _WrongError:
+        return _WrongError(f"{fact}, in line {self._line}")
 
     def _mapping(self, depth: int, lines: dict[str, int]) -> dict[str, object]:
         values: dict[str, object] = {}
@@ -107,7 +120,7 @@ class _Reader:
         if event.tag is not None:
             raise self._wrong("there is a tag (!)")
         if isinstance(event, ScalarEvent):
-            return self._scalar(event)
+            return self._with_whole_characters(self._scalar(event))
         if depth > NESTING_MAX:
             raise self._wrong("values are nested too deep")
         if isinstance(event, SequenceStartEvent):
@@ -125,3 +138,13 @@ class _Reader:
             return self._loader.construct_object(node)
         except (ValueError, OverflowError):  # such as 0x_, which looks like a number and is none
             raise self._wrong("a number cannot be read") from None
+
+    def _with_whole_characters(self, value: object) -> object:
+        """Join the halves of characters that were escaped one by one, as JSON does."""
+        if not isinstance(value, str) or value.isascii():
+            return value
+        try:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            fact = "an escape stands for half of a character (a surrogate), and the other half is missing"
+            raise self._wrong(fact) from None

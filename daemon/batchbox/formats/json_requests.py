@@ -13,6 +13,9 @@ from batchbox.model import CustomId, RejectReason
 ITEMS_MAX = 20_000
 """In one document, whose requests are all in memory at once. Lines of a file are not."""
 
+ADDED_BYTES_MAX = 16_000_000
+"""So much larger than their document may all its requests be: each has the lane's system prompt."""
+
 _ENVELOPE_FIELDS = frozenset({"custom_id", "params", "betas"})
 
 _FORMS = (
@@ -32,7 +35,7 @@ def drafts_of_document(data: bytes, name: str, *, rules: Rules) -> list[Draft]:
     if len(items) > ITEMS_MAX:
         fact = f"there are {len(items):,} requests in one document, and at most {ITEMS_MAX:,} are possible"
         raise RejectedError(RejectReason.TOO_LARGE, fact, "Write them into a .jsonl file, one on each line.")
-    return _drafts_of_items(items, name, rules=rules)
+    return _drafts_of_items(items, name, size_bytes_max=len(data) + ADDED_BYTES_MAX, rules=rules)
 
 
 def draft_of_value(value: object, origin: Origin, rules: Rules) -> Draft:
@@ -88,7 +91,10 @@ def _items(value: object) -> list[object] | None:
     if not isinstance(value, dict) or "requests" not in value or "params" in value or "messages" in value:
         return None
     if surplus := value.keys() - {"requests"}:
-        todo = 'Nothing may stand beside "requests"; what holds for all of them belongs into the lane\'s _lane.toml.'
+        todo = (
+            'Nothing may stand beside "requests": give it to each of them. What holds for a whole lane '
+            "the administrator can set in [lanes.<name>] of the configuration."
+        )
         raise RejectedError(RejectReason.BAD_JSON, f'beside "requests" there is {quoted_list(surplus)}', todo)
     items = value["requests"]
     if not isinstance(items, list):
@@ -96,16 +102,25 @@ def _items(value: object) -> list[object] | None:
     return items
 
 
-def _drafts_of_items(items: list[object], name: str, *, rules: Rules) -> list[Draft]:
+def _drafts_of_items(items: list[object], name: str, *, size_bytes_max: int, rules: Rules) -> list[Draft]:
     drafts: list[Draft] = []
+    size_bytes = 0
     problems = ProblemList("item")
     for number, item in enumerate(items, start=1):
         try:
-            drafts.append(draft_of_value(item, Origin(name=name, line=number, malformed=RejectReason.BAD_JSON), rules))
+            draft = draft_of_value(item, Origin(name=name, line=number, malformed=RejectReason.BAD_JSON), rules)
         except RejectedError as problem:
             problems.add(number, problem)
             if problems.is_full:
                 break
+            continue
+        size_bytes += len(draft.params)
+        if size_bytes > size_bytes_max:
+            fact = (
+                f"with what its lane adds to each, its {len(items):,} requests have more than {size_bytes_max:,} bytes"
+            )
+            raise RejectedError(RejectReason.TOO_LARGE, fact, "Write them into a .jsonl file, one on each line.")
+        drafts.append(draft)
     if problems:
         raise problems.rejection()
     check_ids(drafts, "item")

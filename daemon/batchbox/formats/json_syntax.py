@@ -26,11 +26,17 @@ INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**64 - 1
 
 _WINDOW_BYTES = 256 * 1024
-_NUMBER_BYTES_MAX = 1000  # looked at closely; a double needs 25
+_DIGITS_MAX = 20  # of an integer of 64 bits
 _ESCAPED_COLON = b"\\u003"  # or another character near it
 _NOT_A_BACKSLASH = re.compile(rb"[^\\]")
-_STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]:]', re.DOTALL)
-_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
+_STRING = rb'"(?:[^"\\]++|\\.)*+"?+'
+"""A quote that nothing closes takes all that follows: no byte is looked at twice, in what nobody has parsed, too."""
+
+_STRING_OR_MARK = re.compile(rb"%b|[{}\[\]:]" % _STRING, re.DOTALL)
+_STRING_OR_NUMBER = re.compile(rb"%b|(-?+[0-9][0-9.eE+-]*+)" % _STRING, re.DOTALL)
+_ESCAPES = re.compile(rb"(?:\\[^u][^\\]*+)++|\\u(?:[dD][89abAB]..\\u[dD][c-fC-F]|([dD][89a-fA-F]))?+", re.DOTALL)
+"""Some, or one, or a pair that stands for one character; the group: half of a pair."""
+
 _BYTE_IN_MESSAGE = re.compile(r" \(byte ([0-9]+)\)$")
 
 
@@ -164,6 +170,11 @@ def _malformed(data: bytes, message: str) -> _FaultError:
         return _FaultError(RejectReason.INCOMPLETE, ending, len(data))
     if "out of range" in message:
         return _out_of_range(data)
+    if "surrogate" in message or match is None:
+        half = next((escape.start() for escape in _ESCAPES.finditer(data) if escape[1]), None)
+        if half is not None:
+            text = "an escape stands for half of a character (a surrogate), and the other half is missing"
+            return _FaultError(RejectReason.BAD_JSON, text, half)
     text = message[: match.start()] if match else "the last string, word or number is not valid"
     return _FaultError(RejectReason.BAD_JSON, text.removeprefix("JSON is malformed: "), position)
 
@@ -174,15 +185,11 @@ def _out_of_range(data: bytes) -> _FaultError:
 
 
 def _is_out_of_range(token: bytes | None) -> bool:
-    if token is None or len(token) > _NUMBER_BYTES_MAX:
-        return token is not None and token.lstrip(b"-").isdigit()
-    try:
-        return not INTEGER_MIN <= int(token) <= INTEGER_MAX
-    except ValueError:
-        return _is_infinite(token)
-
-
-def _is_infinite(token: bytes) -> bool:
+    if token is None:
+        return False
+    digits = token.removeprefix(b"-")
+    if digits.isdigit():
+        return len(digits) > _DIGITS_MAX or not INTEGER_MIN <= int(token) <= INTEGER_MAX
     try:
         return math.isinf(float(token))
     except ValueError:

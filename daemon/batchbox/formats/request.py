@@ -95,9 +95,11 @@ def _fill_in(params: dict[str, object], rules: Rules) -> None:
         if value is not None and params.get(field) is None:
             params[field] = value
     if rules.effort is not None:
-        output_config = params.setdefault("output_config", {})
-        if isinstance(output_config, dict):
-            output_config.setdefault("effort", rules.effort)
+        if params.get("output_config") is None:
+            params["output_config"] = {}
+        output_config = params["output_config"]
+        if isinstance(output_config, dict) and output_config.get("effort") is None:
+            output_config["effort"] = rules.effort
 
 
 def _check_messages(params: dict[str, object], problems: list[RejectedError]) -> None:
@@ -140,7 +142,7 @@ def _model(params: dict[str, object], origin: Origin, *, rules: Rules, problems:
         fact = (
             'no model is named: field "model" is missing' if model is None else 'field "model" is not a model\'s name'
         )
-        todo = "Name a model in the file or in the lane's _lane.toml; the administrator can set one in [defaults]."
+        todo = "Name a model in the file; the administrator can set one in [lanes.<name>] or [defaults]."
         problems.append(RejectedError(origin.malformed, fact, todo))
         return ""
     if rules.models is not None and model not in rules.models:

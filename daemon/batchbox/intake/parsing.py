@@ -2,14 +2,16 @@
 
 That a file is about to be parsed is written down first. A file that was being parsed when a process ended, and again
 when the next one did, is suspected: it is parsed in a child, and if the child dies of it the file is rejected. A child
-that somebody may have killed for reasons of their own gets a second chance.
+that somebody may have killed for reasons of their own gets a second chance. A file over which the parser stumbles in a
+way that nobody has thought of is parsed in a child, too: whatever it is about, it is about this file alone.
 
 What this leaves to others: taking the note away again, which the transaction that records the file does.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import anyio.to_thread
@@ -17,7 +19,7 @@ import anyio.to_thread
 from batchbox.alone.parent import DeathError, lonely_parser, parse_alone
 from batchbox.errors import RejectedError
 from batchbox.folders.reading import Claim
-from batchbox.formats import Draft, JsonLinesParser, Rules, parse_file
+from batchbox.formats import Draft, JsonLinesParser, Rules, parse_file, slices, weight_of
 from batchbox.logs import shown
 from batchbox.model import Lane, RejectReason
 from batchbox.store.readings import ReadingStore
@@ -26,6 +28,8 @@ BEGUN_MAX = 2
 """A file whose parsing was begun so often without an end is suspected."""
 
 log = logging.getLogger(__name__)
+
+Outcome = Sequence[Draft] | RejectedError
 
 
 class LongParser(Protocol):
@@ -46,6 +50,7 @@ class Parsing:
         self._rules = rules
         self._left_behind: Mapping[tuple[Lane, str], int] | None = None  # by processes before this one; None: unknown
         self._lost_children: set[Claim] = set()  # claims whose child was killed once
+        self._stumbled: set[Claim] = set()  # long claims over which the parser stumbled in this process
 
     async def learn(self, claims: Sequence[Claim]) -> None:
         """Find out, once in a process, what processes before it were parsing when they ended."""
@@ -54,18 +59,33 @@ class Parsing:
 
     def is_suspected(self, claim: Claim) -> bool:
         """Say whether the claim has to be parsed alone."""
-        return self._begun_count(claim) >= BEGUN_MAX
+        return self._begun_count(claim) >= BEGUN_MAX or claim in self._stumbled
 
     def was_begun(self, claim: Claim) -> bool:
         """Say whether a process ended while it parsed the claim: it should not have many others beside it again."""
         return self._begun_count(claim) > 0
 
-    async def parse_together(self, files: Sequence[tuple[Claim, str, bytes]]) -> list[Sequence[Draft] | RejectedError]:
-        """Parse small files, each with its claim and its name; return their requests, or why they are rejected."""
+    def weight_of(self, claim: Claim, name: str, data: bytes) -> int:
+        """Return by how much the file's requests may get larger than the file, by what its lane adds to each."""
+        return weight_of(name, data, self._rules(claim.lane))
+
+    def slices(self, claim: Claim, part: bytes) -> Iterator[bytes]:
+        """Cut the next part of a file of JSON Lines into what may be parsed at once."""
+        return slices(part, self._rules(claim.lane))
+
+    async def parse_together(self, files: Sequence[tuple[Claim, str, bytes]]) -> list[Outcome | DeathError | OSError]:
+        """Parse small files, each with its claim and its name; return their requests, or why they are rejected.
+
+        What cannot be told this time is a DeathError or an OSError, as `parse_alone` raises it.
+        """
         if not files:
             return []
         await self._readings.begin([_key(claim) for claim, _, _ in files])
-        return await anyio.to_thread.run_sync(self._parse_all, files, abandon_on_cancel=True)
+        outcomes = await anyio.to_thread.run_sync(self._parse_all, files, abandon_on_cancel=True)
+        return [
+            await self._parse_alone_after_all(*file) if outcome is None else outcome
+            for file, outcome in zip(files, outcomes, strict=True)
+        ]
 
     async def parse_alone(self, claim: Claim, name: str, data: bytes) -> Sequence[Draft]:
         """Parse a small file that is suspected. Raises RejectedError, DeathError and OSError."""
@@ -81,9 +101,14 @@ class Parsing:
         rules = self._rules(claim.lane)
         if not self.is_suspected(claim):
             await self._readings.begin([_key(claim)])
-            yield _ParserInThread(JsonLinesParser(name, rules))
+            try:
+                yield _ParserInThread(JsonLinesParser(name, rules))
+            except DeathError:
+                self._stumbled.add(claim)
+                raise
             return
         log.warning("file is parsed alone", extra={"file": shown(name), "lane": shown(claim.lane)})
+        self._stumbled.discard(claim)
         try:
             async with lonely_parser(name, rules, is_long=True) as parser:
                 yield parser
@@ -93,15 +118,30 @@ class Parsing:
     def _begun_count(self, claim: Claim) -> int:
         return (self._left_behind or {}).get(_key(claim), 0)
 
-    def _parse_all(self, files: Sequence[tuple[Claim, str, bytes]]) -> list[Sequence[Draft] | RejectedError]:
+    async def _parse_alone_after_all(self, claim: Claim, name: str, data: bytes) -> Outcome | DeathError | OSError:
+        try:
+            return await self.parse_alone(claim, name, data)
+        except (RejectedError, DeathError, OSError) as error:
+            return error
+
+    def _parse_all(self, files: Sequence[tuple[Claim, str, bytes]]) -> list[Outcome | None]:
         return [self._parse(claim, name, data) for claim, name, data in files]
 
-    def _parse(self, claim: Claim, name: str, data: bytes) -> Sequence[Draft] | RejectedError:
+    def _parse(self, claim: Claim, name: str, data: bytes) -> Outcome | None:
+        """Return what is in the file; None if the parser stumbles over it."""
+        rules = self._rules(claim.lane)
         try:
-            return parse_file(name, data, self._rules(claim.lane))
+            return parse_file(name, data, rules)
         except RejectedError as error:
             # A copy: the error itself holds on to the frames that it came through, and so to the content.
             return RejectedError(error.reason, error.detail, error.what_to_do)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what it may be is just what nobody has thought of
+            # Its kind alone: its words may quote the file.
+            facts = {"file": shown(name), "lane": shown(claim.lane), "exception": type(error).__name__}
+            log.warning("parser stumbled over a file", extra=facts)
+            return None
 
     def _judged(self, claim: Claim, death: DeathError) -> RejectedError | DeathError:
         if death.may_be_from_outside and claim not in self._lost_children:
@@ -109,7 +149,7 @@ class Parsing:
             return death
         return RejectedError(
             RejectReason.BAD_DOCUMENT,
-            f"reading it ended batchbox twice, and then a process that did nothing else: {death}",
+            f"a process that did nothing but read it did not get to an end: {death}",
             "Look whether the file is damaged; write its content into a new and simpler one, and drop that.",
         )
 
@@ -119,10 +159,19 @@ class _ParserInThread:
         self._parser = parser
 
     async def feed(self, piece: bytes) -> Sequence[Draft]:
-        return await anyio.to_thread.run_sync(self._parser.feed, piece)
+        return await self._run(partial(self._parser.feed, piece))
 
     async def finish(self) -> Sequence[Draft]:
-        return await anyio.to_thread.run_sync(self._parser.finish)
+        return await self._run(self._parser.finish)
+
+    async def _run(self, step: Callable[[], Sequence[Draft]]) -> Sequence[Draft]:
+        try:
+            return await anyio.to_thread.run_sync(step, abandon_on_cancel=True)
+        except (RejectedError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            how = f"the parser stumbled over it ({type(error).__name__})"
+            raise DeathError(how, may_be_from_outside=True) from None
 
 
 def _key(claim: Claim) -> tuple[Lane, str]:

@@ -7,7 +7,7 @@ long JSON Lines file in parts, which stay invisible until the last one.
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,24 +18,24 @@ from batchbox.folders.inbox import Inbox
 from batchbox.folders.reading import Claim, Read, ReadRules
 from batchbox.folders.shelves import Shelves
 from batchbox.formats import Draft, FileKind, kind_of
-from batchbox.intake.cancelling import Canceller, ClaimedCancel
+from batchbox.intake.cancelling import Canceller, Sign
 from batchbox.intake.claims import find_claims
 from batchbox.intake.parsing import LongParser, Parsing
 from batchbox.logs import shown
 from batchbox.model import Lane, Now, RejectReason
 from batchbox.naming import parse_claim_name
-from batchbox.store.columns import from_ms
 from batchbox.store.intake import Backlog, IntakeStore
-from batchbox.store.recording import DuplicateIdError, NewRequest, NewSource, Rejection, duplicate_id
+from batchbox.store.recording import DuplicateIdError, NewRequest, NewSource, Rejection, duplicate_id, source_of
 
 GROUP_FILES = 256
 GROUP_FILES_DOUBTED = 16
 """So many are parsed together if a process has ended with the first of them: all may have to be parsed alone next."""
 LONG_FROM_BYTES = 256 * 1024
 """A file of JSON Lines that is shorter is recorded whole: it may hold 15,000 requests."""
+ADDED_BYTES_MAX = 4 * 1024 * 1024
+"""So much may lanes add to requests that are recorded whole: files of which more may come have a turn of their own."""
 PART_BYTES = 1024 * 1024
-SLICE_BYTES = 128 * 1024
-"""A long file is read in parts, parsed in slices of these, and recorded when so much is at hand:"""
+"""A long file is read in parts, parsed in slices, and recorded when so much is at hand:"""
 GATHERED_BYTES = 4 * 1024 * 1024
 GATHERED_REQUESTS = 4_000
 
@@ -79,7 +79,7 @@ class Recorder:
         self._ring_dispatch = ring_dispatch
         self._ring_delivery = ring_delivery
         self._claims: deque[Claim] | None = None  # claims without a row; None: processing/ is to be listed
-        self._cancels: list[ClaimedCancel] = []  # those among them that take back others: recorded after all of these
+        self._signs: list[Sign] = []  # those among them that take back others: recorded after all of these
         self._unread: set[Claim] = set()  # since that listing; before it:
         self._unread_before: set[Claim] = set()
 
@@ -87,6 +87,11 @@ class Recorder:
     def has_unread(self) -> bool:
         """Whether there are claims that could not be read: they are tried again when processing/ is listed again."""
         return bool(self._unread)
+
+    @property
+    def unread(self) -> list[Claim]:
+        """Those claims, the oldest first."""
+        return sorted(self._unread, key=lambda claim: claim.name)
 
     def forget(self) -> None:
         """Trust nothing in memory: the next call lists processing/ again."""
@@ -96,11 +101,15 @@ class Recorder:
         """Return how much will be read of a file: nothing if it is too large, whatever room it claims to need."""
         return size_bytes if size_bytes <= self._bytes_max(name) else 0
 
-    async def require_room(self, size_bytes: int) -> None:
-        """Make sure that a file of this size can be recorded, or a group of small ones. Raises NoRoomError."""
+    async def shortage(self, size_bytes: int) -> str | None:
+        """Return why a file of this size, or a group of small ones, cannot be recorded just now; None if it can.
+
+        Raises NoRoomError if there is no room for anything.
+        """
         shortage = await self._shortage(size_bytes)
         if shortage is not None:
-            raise NoRoomError(shortage)
+            await self._require_room()
+        return shortage
 
     async def record(self, new: Sequence[Claim], now: Now) -> Backlog:
         """Record the new claims and every older one that no row knows; return what that adds to the backlog.
@@ -113,34 +122,40 @@ class Recorder:
         was_asked = bool(new)  # before they were claimed
         while claims:
             if not was_asked:
-                await self.require_room(0)
+                await self._require_room()
             was_asked = False
             group_files = GROUP_FILES_DOUBTED if self._parsing.was_begun(claims[0]) else GROUP_FILES
             group = [claims[index] for index in range(min(group_files, len(claims)))]
             reads, count = await self._inbox.read(group, self._read_rules())
-            added += await self._record_group([read for read in reads if not self._is_alone(read)], now)
+            for together in self._portions([read for read in reads if not self._is_alone(read)]):
+                added += await self._record_group(together, now)
             for read in reads:
                 if self._is_alone(read):
                     added += await self._record_alone(read, now)
             for _ in range(count):
                 claims.popleft()
-        self._cancels = await self._canceller.record(self._cancels, now)
+        self._signs = await self._canceller.record(self._signs, unread=self._unread, now=now)
         return added
 
     async def _waiting(self, new: Sequence[Claim]) -> deque[Claim]:
         if self._claims is None:
             found = await find_claims(inbox=self._inbox, store=self._store, shelves=self._shelves)
             await self._parsing.learn(found)
-            others, self._cancels = await self._canceller.sort_out(found)
+            others, self._signs = await self._canceller.sort_out(found)
             self._claims = deque(others)  # the new ones are among them
             self._unread_before, self._unread = self._unread, set()
         else:
-            others, cancels = await self._canceller.sort_out(new)
+            others, signs = await self._canceller.sort_out(new)
             self._claims.extend(others)
-            self._cancels += cancels
+            self._signs += signs
         return self._claims
 
-    def _leave(self, claim: Claim, error: OSError | DeathError) -> None:
+    async def _require_room(self) -> None:
+        shortage = await self._shortage(0)
+        if shortage is not None:
+            raise NoRoomError(shortage)
+
+    def _leave(self, claim: Claim, error: OSError | DeathError | NoRoomError) -> None:
         if claim not in self._unread_before:
             log.warning("claimed file cannot be read", extra={"claim": shown(claim.name), "why": str(error)})
         self._unread.add(claim)
@@ -159,7 +174,29 @@ class Recorder:
     def _is_alone(self, read: Read) -> bool:
         if _name(read.claim) is None:
             return False
-        return read.is_long or (isinstance(read.content, bytes) and self._parsing.is_suspected(read.claim))
+        return self._is_in_parts(read) or (isinstance(read.content, bytes) and self._parsing.is_suspected(read.claim))
+
+    def _is_in_parts(self, read: Read) -> bool:
+        """Say whether the file is long, or small and what comes of its lines is not."""
+        is_json_lines = kind_of(_name(read.claim) or "") is FileKind.JSON_LINES
+        return read.is_long or (is_json_lines and self._weight_of(read) > ADDED_BYTES_MAX)
+
+    def _weight_of(self, read: Read) -> int:
+        if not isinstance(read.content, bytes):
+            return 0
+        return self._parsing.weight_of(read.claim, _name(read.claim) or "", read.content)
+
+    def _portions(self, reads: Sequence[Read]) -> Iterator[Sequence[Read]]:
+        portion: list[Read] = []
+        weight = 0
+        for read in reads:
+            own = self._weight_of(read)
+            if portion and weight + own > ADDED_BYTES_MAX:
+                yield portion
+                portion, weight = [], 0
+            portion.append(read)
+            weight += own
+        yield portion
 
     async def _record_group(self, reads: Sequence[Read], now: Now) -> Backlog:
         files = [
@@ -176,12 +213,16 @@ class Recorder:
             elif isinstance(read.content, RejectedError):
                 contents.append((read, read.content))
             else:
-                contents.append((read, outcomes.get(read.claim, _forged())))
+                outcome = outcomes.get(read.claim, _forged())
+                if isinstance(outcome, DeathError | OSError):
+                    self._leave(read.claim, outcome)
+                else:
+                    contents.append((read, outcome))
         return await self._record_whole(contents, now)
 
     async def _record_alone(self, read: Read, now: Now) -> Backlog:
         """Record a file that is long, or suspected."""
-        if not isinstance(read.content, bytes):
+        if self._is_in_parts(read) or not isinstance(read.content, bytes):
             return await self._record_long(read, now)
         outcome: Sequence[Draft] | RejectedError
         try:
@@ -213,10 +254,13 @@ class Recorder:
         return _requests(content, self._lane(claim.lane))
 
     async def _record_long(self, read: Read, now: Now) -> Backlog:
-        await self.require_room(read.facts.size_bytes)
+        shortage = await self.shortage(read.facts.size_bytes)
+        if shortage is not None:
+            self._leave(read.claim, NoRoomError(shortage))
+            return _backlog_of([])
         source = _source(read, now.wall)
         source_id = await self._store.begin(source)
-        parts = _Parts(self._store, source_id, self._lane(read.claim.lane), now)
+        parts = _Parts(self._store, source_id, read.claim, self._lane(read.claim.lane), now)
         try:
             async with self._parsing.parse_parts(read.claim, source.name) as parser:
                 size_bytes, digest = await self._read_parts(read.claim, parser, parts)
@@ -244,8 +288,8 @@ class Recorder:
         while part := await self._inbox.read_part(claim, offset=offset, length=PART_BYTES):
             offset += len(part)
             digest.update(part)
-            for start in range(0, len(part), SLICE_BYTES):
-                await parts.gather(await parser.feed(part[start : start + SLICE_BYTES]))
+            for piece in self._parsing.slices(claim, part):
+                await parts.gather(await parser.feed(piece))
             if offset > self._settings.jsonl_bytes_max:
                 raise RejectedError(
                     RejectReason.TOO_LARGE,
@@ -260,9 +304,10 @@ class Recorder:
 class _Parts:
     """Records the parts of one long file, and counts them."""
 
-    def __init__(self, store: IntakeStore, source_id: int, lane: LaneSettings, now: Now) -> None:
+    def __init__(self, store: IntakeStore, source_id: int, claim: Claim, lane: LaneSettings, now: Now) -> None:
         self._store = store
         self._source_id = source_id
+        self._claim = (claim.lane, claim.name)
         self._lane = lane
         self._now = now
         self._gathered: list[NewRequest] = []
@@ -280,7 +325,7 @@ class _Parts:
         """Record what was gathered. Raises DuplicateIdError."""
         requests, self._gathered, self._gathered_bytes = self._gathered, [], 0
         if requests:
-            await self._store.add_part(self._source_id, self._lane.name, requests, now=self._now.wall)
+            await self._store.add_part(self._source_id, self._claim, requests, now=self._now.wall)
             self.added += _backlog_of(requests)
 
 
@@ -303,16 +348,13 @@ def _forged() -> RejectedError:
 
 
 def _source(read: Read, now: datetime) -> NewSource:
-    parsed = parse_claim_name(read.claim.name)
-    dropped_at, name = (now, read.claim.name) if parsed is None else (from_ms(parsed[0]), parsed[1])
-    return NewSource(
-        lane=read.claim.lane,
-        claim=read.claim.name,
-        name=name,
+    return source_of(
+        read.claim.lane,
+        read.claim.name,
+        found_at=now,
         owner=read.facts.owner,
         size_bytes=read.facts.size_bytes,
         sha256=read.sha256,
-        dropped_at=dropped_at,
     )
 
 

@@ -5,10 +5,15 @@ thousand files that wait then cost a scan a comparison each.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from batchbox.settling import Sighting, due, next_look
+from batchbox.settling import Sighting, due, next_look, refused
+
+REFUSED_SHARE = 4
+"""Files that could not be taken keep no more than the fourth part of the room from others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,8 @@ class Sightings:
         self._pace = pace
         self._seen: dict[str, Sighting] = {}
         self._looks: dict[str, float] = {}  # of the same files, the monotonic moment of the next look
+        self._told: set[str] = set()  # files of which it was told that they cannot be taken, watched or not
+        self._admitted_last = ""
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -46,13 +53,37 @@ class Sightings:
 
     def forget(self, name: str) -> None:
         """Watch the file no longer."""
-        self._seen.pop(name, None)
-        self._looks.pop(name, None)
+        self._leave(name)
+        self._told.discard(name)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget every file that is not among these."""
         for name in self._seen.keys() - names:
-            self.forget(name)
+            self._leave(name)
+        self._told.intersection_update(names)
+
+    def admit(self, names: Sequence[str], *, room: int) -> list[str]:
+        """Return those files that are to be watched besides, as far as there is room: those whose turn it is.
+
+        To make room, files that could not be taken are watched no longer, the oldest first; their turn comes again.
+        """
+        new = [name for name in names if name not in self._seen]
+        self._leave_refused(len(self._seen) + len(new) - room, room=room)
+        free = room - len(self._seen)
+        if free <= 0:
+            return []
+        new.sort()
+        start = bisect_right(new, self._admitted_last) if len(new) > free else 0
+        admitted = (new[start:] + new[:start])[:free]
+        self._admitted_last = admitted[-1] if admitted else ""
+        return admitted
+
+    def refuse(self, name: str) -> bool:
+        """Note that the file could not be taken; return whether that has not been told yet."""
+        self[name] = refused(self._seen[name])
+        is_news = name not in self._told
+        self._told.add(name)
+        return is_news
 
     def keep_pace(self, pace: Pace) -> None:
         """Look at the files at this pace from now on."""
@@ -75,6 +106,16 @@ class Sightings:
     def refused(self) -> Iterator[str]:
         """Return the files that could not be taken when that was last tried."""
         return (name for name, seen in self._seen.items() if seen.refusals)
+
+    def _leave_refused(self, wanted_count: int, *, room: int) -> None:
+        refused_count = sum(1 for _ in self.refused()) if wanted_count > 0 else 0
+        leave_count = min(wanted_count, refused_count - room // REFUSED_SHARE)
+        for name in list(islice(self.refused(), max(0, leave_count))):
+            self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        self._seen.pop(name, None)
+        self._looks.pop(name, None)
 
     def _next_look(self, sighting: Sighting) -> float:
         return next_look(sighting, quiet=self._pace.quiet, incomplete_after=self._pace.incomplete_after)

@@ -21,6 +21,7 @@ before the end                 | a taken folder                      | finds eve
 """
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,9 +31,9 @@ from pathlib import Path
 from batchbox.anthropic_api import open_api
 from batchbox.config import Settings
 from batchbox.documents import ManifestEntry, ManifestHead, read_manifest_head, read_manifest_line
-from batchbox.errors import BatchboxError, ConfigurationError, RootOfflineError
+from batchbox.errors import BatchboxError, ConfigurationError, FolderPermissionError, RootOfflineError
 from batchbox.folders.inbox import Inbox
-from batchbox.folders.layout import confirm_instance
+from batchbox.folders.layout import PROCESSING, confirm_instance
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
 from batchbox.folders.takeover import Neighbour, Sought, Takeover
@@ -48,6 +49,8 @@ from batchbox.store.recovery import RecoveredBatch, RecoveryStore, mark_of
 GROUP_LINES = 1000
 PART_BYTES = 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
+NAMED_MAX = 3
+"""So many of the claims that cannot be read are named."""
 
 NOT_FOUND = "recovered, and not found with the API: it was probably never sent"
 NOT_FOUND_CLOSED = "recovered, and not found with the API: it was never sent, or is delivered: look for its answers"
@@ -98,9 +101,25 @@ async def run(settings: Settings, other: Instance | None, find_key: Callable[[],
             if other is None and not await needs_recovery(ground):
                 return await neighbours(ground)
             return await _run(settings, ground, other, api_key=find_key())
+        except OSError as error:
+            raise _stopped(error, settings.paths.root) from error
         finally:
             with suppress(OSError, RootOfflineError):
                 await ground.presence.leave()
+
+
+def _stopped(error: OSError, place: Path) -> BatchboxError:
+    """Say what came in the way. What was done up to there stays done, and the next call goes on from it."""
+    what = shown(str(place)) + ("" if error.filename is None else f": {shown(os.fsdecode(error.filename))}")
+    if isinstance(error, PermissionError):
+        return FolderPermissionError(
+            f"{what}: the user who runs this may not read or move it ({error.strerror}). Give what lies in processing/ "
+            "and in .batchbox/batches/ to that user, then run `batchbox recover` again: it goes on from here."
+        )
+    return BatchboxError(
+        f"{what}: {error.strerror or error}. Look at the disk or the share, then run `batchbox recover` again: it goes "
+        "on from here."
+    )
 
 
 async def _run(settings: Settings, ground: Ground, other: Instance | None, *, api_key: str) -> Recovered:
@@ -166,7 +185,7 @@ async def recover(
         await _manifests(ground).take_from(instance)
         await Outbox(ground.root, instance).remove_leftovers(stems_in_use=None)
         await takeover.take_claims(instance)
-    await _record_claims(recorder, now)
+    await _record_claims(recorder, now, folder=ground.root.path / PROCESSING / ground.instance)
     await _place_originals(ground)
     chains = await _enter_all(settings, ground, now)
     await _place_originals(ground)  # of the files that were gone
@@ -211,6 +230,9 @@ async def _begin(settings: RecoverSettings, ground: Ground, other: Instance) -> 
             f"{shown(other)}: there is no such instance on {ground.root.path}; there are: {shown(others)}. If it was "
             "there, somebody else has taken its work over."
         )
+    unreadable = found[other].unreadable
+    if unreadable is not None:
+        raise _stopped(unreadable, ground.root.path / PROCESSING / other)
     if found[other].is_alive:
         raise BatchboxError(
             f"{other} is alive: its heartbeat is {found[other].silent_seconds or 0.0:.0f} s old. Stop its daemon, or, "
@@ -225,14 +247,16 @@ async def _begin(settings: RecoverSettings, ground: Ground, other: Instance) -> 
     log.warning("instance is retired: its work is taken over", extra={"instance": other})
 
 
-async def _record_claims(recorder: Recorder, now: Now) -> None:
+async def _record_claims(recorder: Recorder, now: Now, *, folder: Path) -> None:
     """Record every claim that no row knows. Raises BatchboxError if one cannot be read: it may have been sent."""
     recorder.forget()
     await recorder.record([], now)
-    if recorder.has_unread:
+    unread = [shown(f"{folder}/{claim.lane}/{claim.name}") for claim in recorder.unread]
+    if unread:
+        more = "" if len(unread) <= NAMED_MAX else f" and {len(unread) - NAMED_MAX} more"
         raise BatchboxError(
-            "a claimed file cannot be read (the log names it), so nobody can tell what of it was sent. Make it "
-            "readable, then run `batchbox recover` again."
+            f"{', '.join(unread[:NAMED_MAX])}{more}: cannot be read, so nobody can tell what of it was sent. Make it "
+            "readable for the user who runs this, then run `batchbox recover` again."
         )
 
 

@@ -215,15 +215,7 @@ class DispatchStore:
         async with self._database.transaction() as transaction:
             moved = await move_batch(transaction, batch_id, BatchEvent.ACCEPT)
             if moved:
-                await transaction.run(
-                    "UPDATE batches SET api_id = ?, nonce = ?, created_at = ?, expires_at = ?, held_reason = NULL "
-                    "WHERE id = ?",
-                    (batch.id, nonce, to_ms(batch.created_at), to_ms(batch.expires_at), batch_id),
-                )
-                await transaction.run(
-                    "UPDATE sendings SET outcome = 'accepted', api_request_id = ? WHERE nonce = ?",
-                    (api_request_id, nonce),
-                )
+                await note_accepted(transaction, batch_id, nonce, batch, api_request_id=api_request_id)
                 await transaction.run(
                     "UPDATE sendings SET outcome = 'twin', candidates_closed = 1, withdrawn_at = ? "
                     "WHERE batch_id = ? AND outcome = 'open'",
@@ -362,6 +354,19 @@ async def insert_batch(
         (batch_id, json.dumps(request_ids)),
     )
     return batch_id
+
+
+async def note_accepted(
+    transaction: Transaction, batch_id: int, nonce: Nonce, batch: BatchInfo, *, api_request_id: str | None
+) -> None:
+    """Record by which sending, and as what, the API has a batch."""
+    await transaction.run(
+        "UPDATE batches SET api_id = ?, nonce = ?, created_at = ?, expires_at = ?, held_reason = NULL WHERE id = ?",
+        (batch.id, nonce, to_ms(batch.created_at), to_ms(batch.expires_at), batch_id),
+    )
+    await transaction.run(
+        "UPDATE sendings SET outcome = 'accepted', api_request_id = ? WHERE nonce = ?", (api_request_id, nonce)
+    )
 
 
 async def _has_canceled(transaction: Transaction, batch_id: int) -> bool:

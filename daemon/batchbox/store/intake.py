@@ -120,6 +120,7 @@ class IntakeStore:
             await writer.look_up(
                 [(source.lane, request) for source, requests in files for request in _listed(requests)]
             )
+            await writer.remember([(source.lane, source.claim, _listed(requests)) for source, requests in files])
             outcomes = [await writer.add_file(source, requests) for source, requests in files]
             await writer.write()
             await end_readings(transaction, [(source.lane, source.claim) for source, _ in files])
@@ -133,12 +134,18 @@ class IntakeStore:
             await writer.write()
         return source_id
 
-    async def add_part(self, source_id: int, lane: Lane, requests: Sequence[NewRequest], *, now: datetime) -> None:
-        """Record the next requests of a long file. Raises DuplicateIdError, and then records none of them."""
+    async def add_part(
+        self, source_id: int, claim: tuple[Lane, str], requests: Sequence[NewRequest], *, now: datetime
+    ) -> None:
+        """Record the next requests of a long file, by lane and claim.
+
+        Raises DuplicateIdError, and then records none of them.
+        """
         async with self._database.transaction() as transaction:
             writer = RowWriter(transaction, now=now, source_id=source_id)
-            await writer.look_up([(lane, request) for request in requests])
-            await writer.add_requests(source_id, lane, requests)
+            await writer.look_up([(claim[0], request) for request in requests])
+            await writer.remember([(*claim, requests)])
+            await writer.add_requests(source_id, claim, requests)
             await writer.write()
 
     async def finish(self, source_id: int, *, sha256: bytes, size_bytes: int) -> bool:

@@ -11,6 +11,9 @@ from batchbox.store.columns import from_blob, to_blob, to_ms
 from batchbox.store.database import Database, Transaction
 from batchbox.store.transitions import move_sources
 
+MAY_LEAVE = "(is_verified = 1 OR sha256 IS NULL)"
+"""Of a settled file: it has been looked at once more, or there is nothing to compare it with."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledSource:
@@ -39,9 +42,11 @@ class OriginalStore:
         self._database = database
 
     async def settled(self, *, limit: int) -> Sequence[SettledSource]:
-        """Return files whose every request has ended and whose original is still in processing/."""
+        """Return files whose every request has ended, and which may leave processing/."""
         rows = await self._database.all(
-            "SELECT id, lane, claim, name, target FROM sources WHERE state = 'settled' ORDER BY id LIMIT ?", (limit,)
+            "SELECT id, lane, claim, name, target FROM sources "  # noqa: S608 - our own constant
+            f"WHERE state = 'settled' AND {MAY_LEAVE} ORDER BY id LIMIT ?",
+            (limit,),
         )
         return [
             SettledSource(
@@ -53,6 +58,13 @@ class OriginalStore:
             )
             for id_, lane, claim, name, target in rows
         ]
+
+    async def has_unverified(self) -> bool:
+        """Say whether a settled file is still to be looked at once more."""
+        row = await self._database.one(
+            f"SELECT 1 FROM sources WHERE state = 'settled' AND NOT {MAY_LEAVE} LIMIT 1"  # noqa: S608 - our own constant
+        )
+        return row is not None
 
     async def take_targets(self, targets: Iterable[tuple[int, str]]) -> None:
         """Record the names that originals will have in done/."""
@@ -92,8 +104,9 @@ async def move_away(transaction: Transaction, source_ids: Sequence[int], event: 
         "UPDATE sources SET settled_at = ? WHERE id = ?", [(to_ms(now), source_id) for source_id in source_ids]
     )
     await move_sources(transaction, source_ids, event)
-    await transaction.run(
-        "DELETE FROM unsettled WHERE (lane, claim) IN "
-        "(SELECT lane, claim FROM sources WHERE id IN (SELECT value FROM json_each(?)))",
-        (json.dumps(source_ids),),
-    )
+    for table in ("unsettled", "recalled"):
+        await transaction.run(
+            f"DELETE FROM {table} WHERE (lane, claim) IN "  # noqa: S608 - two constants
+            "(SELECT lane, claim FROM sources WHERE id IN (SELECT value FROM json_each(?)))",
+            (json.dumps(source_ids),),
+        )

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Literal
 
 from batchbox.model import OPEN_REQUEST_STATES, CustomId, Lane, RejectReason, RequestState, SourceState
-from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered, visible
-from batchbox.store.columns import PIECES_MAX, to_blob, to_ms
+from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered, parse_claim_name, visible
+from batchbox.store.columns import PIECES_MAX, from_blob, from_ms, to_blob, to_ms
 from batchbox.store.database import Parameters, Transaction
 
 PIECE_BYTES = 256 * 1024
@@ -36,6 +36,21 @@ _NUMBERED = (
     f"ON r.lane = wanted.value ->> 0 AND r.numbered_from = wanted.value ->> 1 AND r.{IS_OPEN}"
 )
 """By the index requests_numbered, which is almost always empty."""
+_WHATEVER = b""
+"""In place of a digest: whatever the content."""
+_RECALLED = (
+    f"SELECT r.id, r.custom_id, r.{IS_OPEN}, "  # noqa: S608 - our own constants
+    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?4), "
+    "k.custom_id, CASE WHEN r.canceled_at IS NULL THEN k.digest ELSE x'' END "
+    "FROM json_each(?1) AS wanted CROSS JOIN recalled AS k "
+    "ON k.lane = ?2 AND k.claim = ?3 AND k.custom_id = wanted.value "
+    "JOIN requests AS r ON r.id = k.request_id AND r.digest = k.digest AND r.lane = k.lane "
+    "AND coalesce(r.numbered_from, r.custom_id) = k.custom_id"
+)
+"""The content is compared once more: the id of a request that was forgotten may be another one's by now.
+
+What was cancelled stays so, whatever the file asks for under that id by now.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +115,17 @@ class _Open:
 
 
 @dataclass(frozen=True, slots=True)
+class _Recalled:
+    """What a file that is read again has asked for before."""
+
+    id: int
+    custom_id: CustomId
+    is_open: bool
+    is_attached: bool
+    """In an earlier part of the file."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Resolved:
     """What becomes of one request of a file."""
 
@@ -107,7 +133,8 @@ class _Resolved:
     custom_id: CustomId
     digest: bytes
     attach_to: int | None
-    """The open request that it is a double drop of."""
+    """The open request that it is a double drop of, or the one that the file has asked for before."""
+    has_ended: bool = False
 
 
 class RowWriter:
@@ -120,6 +147,7 @@ class RowWriter:
         self._open: dict[tuple[Lane, CustomId], _Open] = {}
         self._numbered: dict[tuple[Lane, CustomId, bytes], _Open] = {}  # by the id that was taken, and by content
         self._known: set[tuple[Lane, CustomId]] = set()  # ids of which every number that is open was looked up
+        self._recalled: dict[tuple[str, CustomId, bytes], _Recalled] = {}  # by claim, id as asked for, and digest
         self._next_ids: dict[str, int] = {}
         self._sources: list[Parameters] = []
         self._requests: list[Parameters] = []
@@ -137,6 +165,23 @@ class RowWriter:
         derived = {(lane, request.custom_id) for lane, request in wanted if not request.explicit}
         await self._look_up_numbers(derived & self._open.keys())
         await self._learn(_NUMBERED, list(derived))
+
+    async def remember(self, files: Sequence[tuple[Lane, str, Sequence[NewRequest]]]) -> None:
+        """Learn which of these requests their files, by lane and claim, have asked for before they were recalled."""
+        rows = await self._transaction.all(
+            "SELECT DISTINCT k.lane, k.claim FROM (VALUES "  # noqa: S608 - nothing but question marks
+            f"{', '.join(['(?, ?)'] * len(files))}) AS wanted "
+            "CROSS JOIN recalled AS k ON k.lane = wanted.column1 AND k.claim = wanted.column2",
+            [value for lane, claim, _ in files for value in (lane, to_blob(claim))],
+        )
+        recalled = {(lane, from_blob(claim)) for lane, claim in rows}
+        for lane, claim, requests in files:
+            if (lane, claim) not in recalled:
+                continue
+            ids = json.dumps([request.custom_id for request in requests])
+            rows = await self._transaction.all(_RECALLED, (ids, lane, to_blob(claim), self._source_id))
+            for id_, custom_id, is_open, is_attached, asked_for, digest in rows:
+                self._recalled[claim, asked_for, digest] = _Recalled(id_, custom_id, bool(is_open), bool(is_attached))
 
     async def _look_up_numbers(self, ids: AbstractSet[tuple[Lane, CustomId]]) -> None:
         unknown = ids - self._known
@@ -163,19 +208,21 @@ class RowWriter:
             await self.add_source(source, state=SourceState.REJECTING, rejection=requests)
             return requests
         try:
-            resolved = await self._resolve(source.lane, requests)
+            resolved = await self._resolve(source.lane, source.claim, requests)
         except DuplicateIdError as error:
             rejection = duplicate_id(error)
             await self.add_source(source, state=SourceState.REJECTING, rejection=rejection)
             return rejection
-        source_id = await self.add_source(source, state=SourceState.OPEN, open_count=len(resolved))
+        open_count = sum(1 for one in resolved if not one.has_ended)
+        state = SourceState.OPEN if open_count else SourceState.SETTLED
+        source_id = await self.add_source(source, state=state, open_count=open_count)
         await self._add_resolved(source_id, source.lane, resolved, state=RequestState.WAITING)
         return None
 
-    async def add_requests(self, source_id: int, lane: Lane, requests: Sequence[NewRequest]) -> None:
+    async def add_requests(self, source_id: int, claim: tuple[Lane, str], requests: Sequence[NewRequest]) -> None:
         """Add the next part of a long file. Raises DuplicateIdError."""
-        resolved = await self._resolve(lane, requests)
-        await self._add_resolved(source_id, lane, resolved, state=RequestState.INCOMING)
+        resolved = await self._resolve(*claim, requests)
+        await self._add_resolved(source_id, claim[0], resolved, state=RequestState.INCOMING)
 
     async def add_source(
         self, source: NewSource, *, state: SourceState, open_count: int = 0, rejection: Rejection | None = None
@@ -210,14 +257,26 @@ class RowWriter:
         )
         await self._transaction.run_many("INSERT INTO body_pieces (key, data) VALUES (?, ?)", self._pieces)
 
-    async def _resolve(self, lane: Lane, requests: Sequence[NewRequest]) -> list[_Resolved]:
+    async def _resolve(self, lane: Lane, claim: str, requests: Sequence[NewRequest]) -> list[_Resolved]:
         here: set[CustomId] = set()
         resolved = []
         for request in requests:
-            one = await self._resolve_one(lane, request, here)
+            one = self._asked_before(claim, request, here) or await self._resolve_one(lane, request, here)
             here.add(one.custom_id)
             resolved.append(one)
         return resolved
+
+    def _asked_before(self, claim: str, request: NewRequest, here: set[CustomId]) -> _Resolved | None:
+        if not self._recalled:
+            return None
+        digest = _digest(request)
+        recalled, asked_for = self._recalled, request.custom_id
+        one = recalled.get((claim, asked_for, digest)) or recalled.get((claim, asked_for, _WHATEVER))
+        if one is None:
+            return None
+        if one.is_attached or one.custom_id in here:
+            raise DuplicateIdError(request, in_file=True)
+        return _Resolved(request, one.custom_id, digest, attach_to=one.id, has_ended=not one.is_open)
 
     async def _resolve_one(self, lane: Lane, request: NewRequest, here: set[CustomId]) -> _Resolved:
         digest = _digest(request)
@@ -275,6 +334,23 @@ class RowWriter:
             self._next_ids[table] = int(rows[0][0])
         self._next_ids[table] += 1
         return self._next_ids[table]
+
+
+def source_of(
+    lane: Lane, claim: str, *, found_at: datetime, owner: str = "", size_bytes: int = 0, sha256: bytes | None = None
+) -> NewSource:
+    """Return the source that a claim is; a claim under a name that is none of ours was dropped when it was found."""
+    parsed = parse_claim_name(claim)
+    dropped_at, name = (found_at, claim) if parsed is None else (from_ms(parsed[0]), parsed[1])
+    return NewSource(
+        lane=lane,
+        claim=claim,
+        name=name,
+        owner=owner,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        dropped_at=dropped_at,
+    )
 
 
 def duplicate_id(error: DuplicateIdError) -> Rejection:

@@ -55,6 +55,16 @@ CREATE TABLE unsettled (
     PRIMARY KEY (lane, claim)
 ) STRICT, WITHOUT ROWID;
 
+-- What such a file has asked for before, and is not to be asked for anew when it is read again.
+CREATE TABLE recalled (
+    lane       TEXT    NOT NULL,
+    claim      BLOB    NOT NULL,
+    custom_id  TEXT    NOT NULL,             -- as the file spells or derives it
+    digest     BLOB    NOT NULL,
+    request_id INTEGER NOT NULL,
+    PRIMARY KEY (lane, claim, custom_id, digest)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE requests (
     id           INTEGER PRIMARY KEY,
     state        TEXT    NOT NULL,

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchbox.errors import FolderPermissionError, StateBrokenError, StateLockedError
+from batchbox.errors import ConfigurationError, FolderPermissionError, StateBrokenError, StateLockedError
+from batchbox.logs import shown
 from batchbox.model import Instance
+from batchbox.naming import NAME_BYTES_MAX, is_instance
 
 LOCK_FILE = "lock"
 INSTANCE_FILE = "instance"
@@ -58,16 +60,37 @@ def _lock(descriptor: int, state: Path) -> None:
 
 
 def instance_in(state: Path, make: Callable[[], Instance]) -> Instance:
-    """Return the name of this instance, making one at the first start, durably. Raises StateBrokenError."""
-    path = state / INSTANCE_FILE
+    """Return the name of this instance, making one at the first start, durably.
+
+    Raises StateBrokenError, and ConfigurationError as `known_instance` does.
+    """
     try:
-        if path.exists():
-            return Instance(path.read_text().strip())
-        instance = make()
-        _write_durably(path, f"{instance}\n")
+        instance = known_instance(state)
+        if instance is None:
+            instance = make()
+            _write_durably(state / INSTANCE_FILE, f"{instance}\n")
     except OSError as error:
         raise _failing(state, error) from error
     return instance
+
+
+def known_instance(state: Path) -> Instance | None:
+    """Return the name of this instance; None before the first start.
+
+    Raises OSError, and ConfigurationError if what is there is no name that an instance is given.
+    """
+    path = state / INSTANCE_FILE
+    try:
+        name = os.fsdecode(path.read_bytes()[:NAME_BYTES_MAX]).strip()
+    except FileNotFoundError:
+        return None
+    if not is_instance(name):
+        raise ConfigurationError(
+            f"{shown(str(path))}: this should hold the name of this machine's folder in processing/ on the root, like "
+            f'host-1a2b3c4d, and holds "{shown(name)}". Write that name into it; if there is no such folder, remove '
+            "this file."
+        )
+    return Instance(name)
 
 
 def _write_durably(path: Path, text: str) -> None:

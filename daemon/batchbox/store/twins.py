@@ -11,7 +11,8 @@ from batchbox.model import ApiBatchId, BatchState, Nonce
 from batchbox.store.charges import Charge, insert_charges
 from batchbox.store.columns import from_ms, optional_moment, to_ms
 from batchbox.store.database import Database
-from batchbox.store.dispatch import Doubt
+from batchbox.store.dispatch import Doubt, note_accepted
+from batchbox.store.regrouping import take_out
 from batchbox.store.transitions import move_batch
 
 _LATE = """
@@ -20,6 +21,8 @@ _LATE = """
     FROM sendings AS s JOIN batches AS b ON b.id = s.batch_id
     WHERE s.withdrawn_at >= ?1 AND s.outcome IN ('withdrawn', 'twin') AND s.candidates_closed = 1 AND (
         coalesce((SELECT max(intended_at) FROM sendings WHERE replaces = s.nonce), s.withdrawn_at) >= ?2
+        OR EXISTS (SELECT 1 FROM members AS m JOIN requests AS r ON r.id = m.request_id
+                   JOIN batches AS o ON o.id = r.batch_id WHERE m.batch_id = b.id AND o.state = 'sealed')
         OR EXISTS (SELECT 1 FROM candidates AS c WHERE c.nonce = s.nonce AND c.verdict = 'open'))
     ORDER BY s.withdrawn_at
 """
@@ -55,7 +58,8 @@ class TwinStore:
 
         Args:
             withdrawn_since: None that was given up before that.
-            resent_since: Of these, those not sent again before that, or with candidates that are not read yet.
+            resent_since: Of these, those not sent again before that, or not at all so far, or with candidates that are
+                not read yet.
         """
         rows = await self._database.all(_LATE, (to_ms(withdrawn_since), to_ms(resent_since)))
         return [
@@ -78,6 +82,35 @@ class TwinStore:
             raise AssertionError(f"there is no batch {batch_id}")
         state, api_id, ended_at = row
         return DeliveredBatch(state=BatchState(state), api_id=api_id, ended_at=optional_moment(ended_at))
+
+    async def reclaim(self, batch_id: int, nonce: Nonce, batch: BatchInfo, *, now: datetime) -> bool:
+        """Take back, for a batch that was disbanded and has turned up, those members that are still to be sent.
+
+        What the others of it cost is booked as that of any batch that was bought beside. Returns False, and changes
+        nothing, if there are none, or the batch was not disbanded.
+        """
+        async with self._database.transaction() as transaction:
+            rows = await transaction.all(
+                "SELECT r.id FROM members AS m JOIN requests AS r ON r.id = m.request_id AND r.state = 'batched' "
+                "JOIN batches AS o ON o.id = r.batch_id AND o.state = 'sealed' WHERE m.batch_id = ?",
+                (batch_id,),
+            )
+            request_ids = [request_id for (request_id,) in rows]
+            if not request_ids or not await move_batch(transaction, batch_id, BatchEvent.RECLAIM):
+                return False
+            await take_out(transaction, request_ids, now=now)
+            await transaction.run(
+                "UPDATE requests SET batch_id = ? WHERE id IN (SELECT value FROM json_each(?))",
+                (batch_id, json.dumps(request_ids)),
+            )
+            await note_accepted(transaction, batch_id, nonce, batch, api_request_id=None)
+            await transaction.run("UPDATE candidates SET verdict = 'ours' WHERE api_id = ?", (batch.id,))
+            if len(request_ids) < batch.counts.total:
+                await transaction.run(
+                    "INSERT INTO twins (api_id, batch_id, nonce, found_at) VALUES (?, ?, ?, ?)",
+                    (batch.id, batch_id, nonce, to_ms(now)),
+                )
+        return True
 
     async def add(self, batch_id: int, nonce: Nonce, api_id: ApiBatchId, *, now: datetime) -> None:
         """Record that the batch was bought beside the one that is delivered."""

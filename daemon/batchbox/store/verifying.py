@@ -1,8 +1,10 @@
 """What is known of files that may have changed since they were read: which are to be looked at, and which settle anew.
 
-A file is looked at once more before anything of it is sent. One that has changed is *recalled*: its row becomes that
-of a file whose reading had no end, which intake forgets, and its claim is noted as unsettled, with how often that
-has happened. When it is still again it is read as if it had just been claimed.
+A file is looked at once more before anything of it is sent or, if nothing of it has to be sent because others have
+asked for the same, before it leaves processing/. One that has changed is *recalled*: its row becomes that of a file
+whose reading had no end, which intake forgets, and its claim is noted as unsettled, with how often that has happened.
+When it is still again it is read as if it had just been claimed; only what it has asked for already, and what was sent
+for others, has ended or was cancelled, is remembered and not asked for anew.
 """
 
 import json
@@ -14,12 +16,14 @@ from batchbox.lifecycle import RequestEvent, SourceEvent
 from batchbox.model import ErrorType, Lane
 from batchbox.store.columns import from_blob, from_ms, to_blob, to_ms
 from batchbox.store.condemning import condemn
-from batchbox.store.database import Database, Transaction
+from batchbox.store.database import Database, Row, Transaction
+from batchbox.store.originals import MAY_LEAVE
 from batchbox.store.recording import NewSource, Rejection, RowWriter
 from batchbox.store.regrouping import take_out
 from batchbox.store.transitions import move_requests_of, move_sources
 
 _OF_OTHERS_TOO = "request_id IN (SELECT request_id FROM attachments WHERE source_id <> ?1)"
+_HAS_ENDED = "r.state IN ('answered', 'incomplete', 'failed')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class UnverifiedSource:
     id: int
     lane: Lane
     claim: str
+    size_bytes: int
     sha256: bytes
 
 
@@ -54,15 +59,21 @@ class VerifyingStore:
     async def unverified(self, batch_id: int, *, limit: int) -> list[UnverifiedSource]:
         """Return files that ask for a request of the batch and are still to be looked at."""
         rows = await self._database.all(
-            "SELECT DISTINCT s.id, s.lane, s.claim, s.sha256 FROM members AS m "
+            "SELECT DISTINCT s.id, s.lane, s.claim, s.size_bytes, s.sha256 FROM members AS m "
             "JOIN attachments AS a ON a.request_id = m.request_id JOIN sources AS s ON s.id = a.source_id "
             "WHERE m.batch_id = ? AND s.state = 'open' AND s.is_verified = 0 LIMIT ?",
             (batch_id, limit),
         )
-        return [
-            UnverifiedSource(id=id_, lane=lane, claim=from_blob(claim), sha256=sha256)
-            for id_, lane, claim, sha256 in rows
-        ]
+        return [_unverified_source(row) for row in rows]
+
+    async def unverified_settled(self, *, after: int, limit: int) -> list[UnverifiedSource]:
+        """Return the next files, after the id, that have settled without anything of them having had to be sent."""
+        rows = await self._database.all(
+            "SELECT id, lane, claim, size_bytes, sha256 FROM sources "  # noqa: S608 - our own constant
+            f"WHERE state = 'settled' AND NOT {MAY_LEAVE} AND id > ? ORDER BY id LIMIT ?",
+            (after, limit),
+        )
+        return [_unverified_source(row) for row in rows]
 
     async def mark_verified(self, source_ids: Sequence[int]) -> None:
         """Record that the files are what was read: from now on only the database's copy counts."""
@@ -72,45 +83,39 @@ class VerifyingStore:
                 (json.dumps(source_ids),),
             )
 
-    async def recall(self, source_id: int, *, now: datetime) -> None:
-        """Take back what was recorded of a file of which nothing was sent. What others ask for as well stays.
+    async def recall(self, source_ids: Sequence[int], *, now: datetime) -> set[int]:
+        """Take back what was recorded of files that have changed, and of which nothing was sent on their account.
 
-        One of whose requests was cancelled meanwhile stays as it was read: it would forget the cancelling.
+        Returns those that have to wait: a cancelled request of theirs has no error in the outbox yet.
         """
         async with self._database.transaction() as transaction:
-            if await _is_part_canceled(transaction, source_id):
-                await transaction.run("UPDATE sources SET is_verified = 1 WHERE id = ?", (source_id,))
-                return
-            if not await move_sources(transaction, [source_id], SourceEvent.RECALL):
-                return
-            await _leave_to_others(transaction, source_id)
-            await take_out(transaction, await _batched(transaction, source_id), now=now)
-            await move_requests_of(transaction, source_id, RequestEvent.RECALL)
-            await transaction.run(
-                "UPDATE requests SET batch_id = NULL "
-                "WHERE id IN (SELECT request_id FROM attachments WHERE source_id = ?) AND batch_id IS NOT NULL",
-                (source_id,),
-            )
-            await transaction.run(
-                "INSERT INTO unsettled (lane, claim, found_at) SELECT lane, claim, ?2 FROM sources WHERE id = ?1 "
-                "ON CONFLICT (lane, claim) DO UPDATE SET change_count = change_count + 1, is_still = 0",
-                (source_id, to_ms(now)),
-            )
+            waiting = await _with_unpublished(transaction, source_ids)
+            recalled = [source_id for source_id in source_ids if source_id not in waiting]
+            batched = [await _recall(transaction, source_id) for source_id in recalled]
+            await take_out(transaction, [request_id for of_file in batched for request_id in of_file], now=now)
+            for source_id in recalled:
+                await move_requests_of(transaction, source_id, RequestEvent.RECALL)
+                await transaction.run(
+                    "UPDATE requests SET batch_id = NULL "
+                    "WHERE id IN (SELECT request_id FROM attachments WHERE source_id = ?) AND batch_id IS NOT NULL",
+                    (source_id,),
+                )
+                await transaction.run(
+                    "INSERT INTO unsettled (lane, claim, found_at) SELECT lane, claim, ?2 FROM sources WHERE id = ?1 "
+                    "ON CONFLICT (lane, claim) DO UPDATE SET change_count = change_count + 1, is_still = 0",
+                    (source_id, to_ms(now)),
+                )
+        return waiting
 
-    async def withdraw(self, source_id: int, *, text: str, now: datetime) -> None:
-        """End the requests of a file that has gone before any of them was sent. What others ask for as well stays."""
+    async def withdraw(self, source_ids: Sequence[int], *, text: str, now: datetime) -> None:
+        """End the requests of files that have gone before any of them was sent. What others ask for as well stays."""
         async with self._database.transaction() as transaction:
-            await _leave_to_others(transaction, source_id)
-            rows = await transaction.all("SELECT request_id FROM attachments WHERE source_id = ?", (source_id,))
-            own = [request_id for (request_id,) in rows]
-            await transaction.run(  # with a name in done/ it takes none: that would be an empty promise
-                "UPDATE sources SET open_count = ?, is_verified = 1, target = claim WHERE id = ?",
-                (len(own), source_id),
-            )
-            await take_out(transaction, await _batched(transaction, source_id), now=now)
+            own_by_source = {source_id: await _withdraw(transaction, source_id) for source_id in source_ids}
+            own = [request_id for of_file in own_by_source.values() for request_id in of_file]
+            await take_out(transaction, own, now=now)
             await condemn(transaction, own, ErrorType.WITHDRAWN, text=text, now=now)
-            if not own:
-                await move_sources(transaction, [source_id], SourceEvent.SETTLE)
+            emptied = [source_id for source_id, of_file in own_by_source.items() if not of_file]
+            await move_sources(transaction, emptied, SourceEvent.SETTLE)
 
     async def unsettled(self) -> list[UnsettledClaim]:
         """Return the claims that have ever changed, in the order in which they were found to have."""
@@ -147,18 +152,50 @@ class VerifyingStore:
             )
 
 
-async def _leave_to_others(transaction: Transaction, source_id: int) -> None:
-    """Let the file ask no more for what another file asks for too."""
-    await transaction.run(f"DELETE FROM attachments WHERE source_id = ?1 AND {_OF_OTHERS_TOO}", (source_id,))  # noqa: S608 - our own constant
+def _unverified_source(row: Row) -> UnverifiedSource:
+    id_, lane, claim, size_bytes, sha256 = row
+    return UnverifiedSource(id=id_, lane=lane, claim=from_blob(claim), size_bytes=size_bytes, sha256=sha256)
 
 
-async def _is_part_canceled(transaction: Transaction, source_id: int) -> bool:
-    row = await transaction.one(
-        "SELECT 1 FROM attachments AS a JOIN requests AS r ON r.id = a.request_id "
-        "WHERE a.source_id = ? AND r.canceled_at IS NOT NULL LIMIT 1",
+async def _with_unpublished(transaction: Transaction, source_ids: Sequence[int]) -> set[int]:
+    rows = await transaction.all(
+        "SELECT DISTINCT a.source_id FROM json_each(?) AS wanted "
+        "JOIN attachments AS a ON a.source_id = wanted.value JOIN requests AS r ON r.id = a.request_id "
+        "WHERE r.state = 'failing' OR (r.canceled_at IS NOT NULL AND r.state IN ('waiting', 'batched'))",
+        (json.dumps(source_ids),),
+    )
+    return {source_id for (source_id,) in rows}
+
+
+async def _recall(transaction: Transaction, source_id: int) -> list[int]:
+    """Detach what the file is not to ask for anew, and remember it; return what has to leave its batch."""
+    if not await move_sources(transaction, [source_id], SourceEvent.RECALL):
+        return []
+    await transaction.run(
+        "INSERT INTO recalled (lane, claim, custom_id, digest, request_id) "  # noqa: S608 - our own constants
+        "SELECT s.lane, s.claim, coalesce(r.numbered_from, r.custom_id), r.digest, r.id "
+        "FROM attachments AS a JOIN requests AS r ON r.id = a.request_id JOIN sources AS s ON s.id = a.source_id "
+        f"WHERE a.source_id = ?1 AND (a.{_OF_OTHERS_TOO} OR {_HAS_ENDED}) ON CONFLICT DO NOTHING",
         (source_id,),
     )
-    return row is not None
+    await transaction.run(
+        "DELETE FROM attachments WHERE source_id = ?1 AND request_id IN "
+        "(SELECT k.request_id FROM recalled AS k JOIN sources AS s ON s.lane = k.lane AND s.claim = k.claim "
+        "WHERE s.id = ?1)",
+        (source_id,),
+    )
+    return await _batched(transaction, source_id)
+
+
+async def _withdraw(transaction: Transaction, source_id: int) -> list[int]:
+    """Let the file ask no more for what another file asks for too; return its own requests."""
+    await transaction.run(f"DELETE FROM attachments WHERE source_id = ?1 AND {_OF_OTHERS_TOO}", (source_id,))  # noqa: S608 - our own constant
+    rows = await transaction.all("SELECT request_id FROM attachments WHERE source_id = ?", (source_id,))
+    own = [request_id for (request_id,) in rows]
+    await transaction.run(  # with a name in done/ it takes none: that would be an empty promise
+        "UPDATE sources SET open_count = ?, is_verified = 1, target = claim WHERE id = ?", (len(own), source_id)
+    )
+    return own
 
 
 async def _batched(transaction: Transaction, source_id: int) -> list[int]:

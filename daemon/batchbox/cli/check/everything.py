@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
 from batchbox.cli.check.folders import look_at_root
@@ -16,6 +16,8 @@ from batchbox.config.addresses import is_loopback
 from batchbox.errors import ConfigurationError
 
 ROOT_SECONDS_MAX = 20.0
+LEAVE_SECONDS_MAX = 1.0
+"""So long whoever does not wait for the root any more waits for the file that a folder is just being tried with."""
 
 
 def look_at_everything(config_file: Path | None, *, dropped: Sequence[str], offline: bool) -> list[Finding]:
@@ -46,19 +48,25 @@ def look_at_everything(config_file: Path | None, *, dropped: Sequence[str], offl
 def _root(settings: Settings) -> tuple[list[Finding], bool]:
     """Look at the root, and say whether it answers: whoever asks about a share that hangs is not kept waiting."""
     found: Future[list[Finding]] = Future()
+    enough = Event()
 
     def look() -> None:
         try:
-            found.set_result([*look_at_root(settings), *look_at_neighbours(settings)])
+            on_root = look_at_root(settings, keep_going=lambda: not enough.is_set())
+            found.set_result([*on_root, *look_at_neighbours(settings)])
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             found.set_exception(error)
 
-    Thread(target=look, daemon=True).start()  # left behind, if need be, when the process ends
+    looking = Thread(target=look, daemon=True, name="look at the root")  # left behind, if need be, as the process ends
+    looking.start()
     try:
         return found.result(ROOT_SECONDS_MAX), True
     except TimeoutError:
         fact = f"{settings.paths.root} does not answer within {ROOT_SECONDS_MAX:.0f} s"
         return [fail(Subject.ROOT, fact, fix="look at its server and at the network; the daemon waits for it")], False
+    finally:  # Ctrl-C comes here too
+        enough.set()
+        looking.join(LEAVE_SECONDS_MAX)
 
 
 def _settings(settings: Settings, path: Path, *, dropped: Sequence[str]) -> Iterator[Finding]:

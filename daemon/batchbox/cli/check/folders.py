@@ -4,19 +4,20 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
 from batchbox.cli.check.inbox import look_at_inbox
 from batchbox.cli.check.share import look_at_file_system
 from batchbox.cli.check.space import look_at_space
-from batchbox.cli.check.trial import permissions, trial_file, trial_name, try_renaming
+from batchbox.cli.check.trial import permissions, trial_file, try_renaming
 from batchbox.config import Settings
 from batchbox.errors import RootOfflineError
 from batchbox.folders.layout import DONE, INBOX, MODES, OUTBOX, OWN, PROCESSING, REJECTED
 from batchbox.folders.mounts import is_local
-from batchbox.folders.root import exists, folder, open_root, read_identity
+from batchbox.folders.root import IDENTITY_FILE, exists, folder, identity_of, open_root
+from batchbox.folders.trials import trial_name
 
 _CLOSED_FOLDERS = (PROCESSING, DONE, OWN)
 """Where claims, originals and manifests are: for the service and its group alone."""
@@ -30,8 +31,8 @@ _MOVES = ((INBOX, PROCESSING), (PROCESSING, DONE), (PROCESSING, REJECTED))
 _TOLD_ALREADY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP}
 
 
-def look_at_root(settings: Settings) -> list[Finding]:
-    """Return what was found on the root."""
+def look_at_root(settings: Settings, *, keep_going: Callable[[], bool]) -> list[Finding]:
+    """Return what was found on the root, up to where nobody wants to know any more."""
     path = settings.paths.root
     try:
         with open_root(path) as root:
@@ -40,14 +41,33 @@ def look_at_root(settings: Settings) -> list[Finding]:
                 *look_at_file_system(root, settings),
                 *_folders(root, path),
                 *look_at_space(Subject.ROOT, path, settings),
-                *look_at_inbox(root, path),
+                *look_at_inbox(root, path, keep_going),
             ]
     except RootOfflineError as error:
-        return [fail(Subject.ROOT, str(error), fix=f"mount it; if it is new, run `batchbox init {path}`")]
+        return [_not_open(error, path)]
+
+
+def _not_open(error: RootOfflineError, path: Path) -> Finding:
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    if number == errno.ENOTDIR:
+        return fail(Subject.ROOT, f"{path} is not a folder", fix="choose another [paths] root, or move the file away")
+    if number == errno.ENAMETOOLONG:
+        return fail(Subject.ROOT, f"{path}: the name is too long", fix="choose a [paths] root with a shorter one")
+    if number in {errno.EACCES, errno.EPERM}:
+        fix = "let the daemon's user, or one of its groups, enter it and the folders above it"
+        return fail(Subject.ROOT, f"{path} cannot be opened: the user who asks may not enter it", fix=fix)
+    return fail(Subject.ROOT, str(error), fix=f"mount it; if it is new, run `batchbox init {path}`")
 
 
 def _identity(root: int, path: Path) -> Iterator[Finding]:
-    if read_identity(root) is None:
+    try:
+        identity_of(root)
+    except PermissionError as error:
+        fact = (
+            f"{path.joinpath(*IDENTITY_FILE)} cannot be read ({error.strerror}), so that nobody knows which root it is"
+        )
+        yield fail(Subject.ROOT, fact, fix="let the daemon's user, or one of its groups, read it and enter its folder")
+    except (OSError, ValueError):
         fix = f"mount it, if something should be mounted there; else run `batchbox init {path}`"
         yield fail(Subject.ROOT, f"{path} is not a batchbox folder: it has no identity that can be read", fix=fix)
     else:

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from batchbox.cli.check.finding import Finding, Subject, fail, ok, warn
@@ -11,7 +11,7 @@ from batchbox.cli.check.trial import try_renaming
 from batchbox.folders.layout import INBOX, PROCESSING, lane_folder
 from batchbox.folders.listing import BROKEN, Listing, Unread, list_inbox
 from batchbox.folders.mounts import file_system_of
-from batchbox.folders.root import folder
+from batchbox.folders.root import exists, folder, is_folder
 from batchbox.formats import KNOWN_EXTENSIONS, kind_of
 from batchbox.model import INBOX_LANE, Lane
 from batchbox.naming import CANCEL_SUFFIX, MARKER_SUFFIX, is_ignored
@@ -28,14 +28,16 @@ _FIXES: Mapping[Unread, str] = {
     Unread.NOT_UTF8: "rename it",
     Unread.TOO_MANY: "keep fewer folders in inbox/",
     Unread.BUNDLE: "drop its files one by one",
+    Unread.IGNORED: "give another name to what is meant as a lane",
     Unread.DEEPER: "move it up into inbox/, or its files into the lane",
     Unread.CLOSED: "let the daemon's user, or one of its groups, read, write and enter it",
     Unread.NOT_WRITABLE: "let the daemon's user, or one of its groups, read, write and enter it",
+    Unread.UNREACHABLE: "look again; if it stays so, look at the disk or the share's server",
     Unread.ANOTHER_MOUNT: "unmount it; a mount of its own can have a root and a daemon of its own",
 }
 
 
-def look_at_inbox(root: int, path: Path) -> Iterator[Finding]:
+def look_at_inbox(root: int, path: Path, keep_going: Callable[[], bool]) -> Iterator[Finding]:
     """Return what was found in the inbox and in every lane; nothing if it cannot be listed, which is told already."""
     try:
         listing = list_inbox(root, is_ignored)
@@ -43,6 +45,8 @@ def look_at_inbox(root: int, path: Path) -> Iterator[Finding]:
         return
     yield from _unread(root, path, listing)
     for lane in listing.folders:
+        if not keep_going():
+            return
         yield from _lane(root, path, lane)
     lanes = sorted(lane for lane in listing.folders if lane != INBOX_LANE)
     if lanes:
@@ -88,17 +92,23 @@ def _lane(root: int, path: Path, lane: Lane) -> Iterator[Finding]:
 
 def _files(root: int, path: Path, lane: Lane, names: Sequence[str]) -> Iterator[Finding]:
     place = path / INBOX if lane == INBOX_LANE else path / INBOX / lane
-    unknown = sorted(name for name in names if kind_of(name) is None and not _is_sign(name))
+    try:
+        with lane_folder(root, INBOX, lane) as descriptor:
+            strange = {name for name in names[:FILES_MAX] if _is_strange(name, descriptor)}
+            closed = sorted(name for name in names[:FILES_MAX] if name not in strange and _is_closed(name, descriptor))
+            with os.scandir(descriptor) as entries:  # folders among them are told as such
+                passed = [entry.name for entry in entries if is_ignored(entry.name) and not is_folder(entry)]
+            ignored = sorted(name for name in passed if name[0] not in "._")
+    except OSError:  # removed meanwhile
+        return
+    unknown = sorted(name for name in names if kind_of(name) is None and not _is_sign(name) and name not in strange)
     if unknown:
         known = ", ".join(KNOWN_EXTENSIONS)
         fact = f"{place}: {_some(unknown)}: of no known type, and so rejected after a while"
         yield warn(Subject.INBOX, fact, fix=f"known are {known}; give another name to what is one of these")
-    try:
-        with lane_folder(root, INBOX, lane) as descriptor:
-            closed = sorted(name for name in names[:FILES_MAX] if _is_closed(name, descriptor))
-            ignored = sorted(name for name in os.listdir(descriptor) if is_ignored(name) and name[0] not in "._")
-    except OSError:  # removed meanwhile
-        return
+    if strange:
+        fact = f"{place}: {_some(sorted(strange))}: a link, a pipe or the like, and so rejected, whatever its name"
+        yield warn(Subject.INBOX, fact, fix="drop the file itself; in the place of a lane, make a folder")
     if closed:
         fact = f"{place}: {_some(closed)}: the service's user may not read this, and so it waits"
         yield warn(Subject.INBOX, fact, fix="let the daemon's user, or one of its groups, read it")
@@ -111,13 +121,17 @@ def _is_sign(name: str) -> bool:
     return name.casefold().endswith((MARKER_SUFFIX, CANCEL_SUFFIX))
 
 
-def _is_closed(name: str, parent: int) -> bool:
-    is_asked_as_daemon = os.access in os.supports_effective_ids
+def _is_strange(name: str, parent: int) -> bool:
     try:
-        is_regular = stat.S_ISREG(os.lstat(name, dir_fd=parent).st_mode)  # anything else is taken and rejected
-        return is_regular and not os.access(name, os.R_OK, dir_fd=parent, effective_ids=is_asked_as_daemon)
+        return not stat.S_ISREG(os.lstat(name, dir_fd=parent).st_mode)
     except FileNotFoundError:  # taken meanwhile
         return False
+
+
+def _is_closed(name: str, parent: int) -> bool:
+    is_asked_as_daemon = os.access in os.supports_effective_ids
+    is_there = exists(name, parent=parent)  # else it was taken meanwhile
+    return is_there and not os.access(name, os.R_OK, dir_fd=parent, effective_ids=is_asked_as_daemon)
 
 
 def _some(names: Sequence[str]) -> str:

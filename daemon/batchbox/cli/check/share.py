@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Iterator
 
 from batchbox.cli.check.finding import Finding, Subject, ok, warn
-from batchbox.cli.check.trial import permissions, trial_file, trial_name
+from batchbox.cli.check.trial import permissions, trial_file
 from batchbox.config import Settings
 from batchbox.folders.layout import INBOX
 from batchbox.folders.mounts import file_system_of, is_local
 from batchbox.folders.root import exists, folder
+from batchbox.folders.trials import trial_name
 from batchbox.naming import NAME_BYTES_MAX
 
 SKEW_SECONDS_MAX = 60.0

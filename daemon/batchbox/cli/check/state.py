@@ -13,8 +13,9 @@ from batchbox.cli.identity import known_identity, root_identity
 from batchbox.cli.reading import has_database
 from batchbox.cli.running import is_running
 from batchbox.config import Settings
-from batchbox.errors import BatchboxError
+from batchbox.errors import BatchboxError, ConfigurationError
 from batchbox.folders.mounts import is_local_place
+from batchbox.store.state_folder import INSTANCE_FILE, known_instance
 
 
 def look_at_state(settings: Settings, *, asks_root: bool) -> list[Finding]:
@@ -30,7 +31,7 @@ def look_at_state(settings: Settings, *, asks_root: bool) -> list[Finding]:
     if not stat.S_ISDIR(status.st_mode):
         return [*findings, fail(Subject.STATE, f"{state} is not a folder", fix="move it away, or choose another place")]
     space = look_at_space(Subject.STATE, state, settings)
-    return [*findings, *_access(state, status), *space, *_database(settings, asks_root=asks_root)]
+    return [*findings, *_access(state, status), *_instance(state), *space, *_database(settings, asks_root=asks_root)]
 
 
 def _place(state: Path) -> Iterator[Finding]:
@@ -52,6 +53,16 @@ def _access(state: Path, status: os.stat_result) -> Iterator[Finding]:
     if not os.access(state, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         fix = "give it to the user who runs batchbox"
         yield fail(Subject.STATE, f"{state} cannot be read and written", fix=fix)
+
+
+def _instance(state: Path) -> Iterator[Finding]:
+    try:
+        known_instance(state)
+    except ConfigurationError as error:
+        yield fail(Subject.STATE, str(error))
+    except OSError as error:
+        path = state / INSTANCE_FILE
+        yield fail(Subject.STATE, f"{path} cannot be read ({error.strerror})", fix="run the check as the daemon's user")
 
 
 def _database(settings: Settings, *, asks_root: bool) -> Iterator[Finding]:

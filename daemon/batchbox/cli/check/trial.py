@@ -5,13 +5,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-PREFIX = ".bb-check-"
-SUFFIX = ".part"
-
-
-def trial_name(middle: str = "") -> str:
-    """Return a new name."""
-    return f"{PREFIX}{os.urandom(8).hex()}{middle}{SUFFIX}"
+from batchbox.folders.trials import trial_name
 
 
 @contextmanager

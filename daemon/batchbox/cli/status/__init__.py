@@ -12,6 +12,7 @@ import click
 from batchbox.cli.settings import config_option, load_settings
 
 if TYPE_CHECKING:
+    from batchbox.cli.neighbours import Neighbourhood
     from batchbox.cli.status.situation import Situation
     from batchbox.config import Settings
 
@@ -38,7 +39,9 @@ The object of --json (moments are ISO 8601 in UTC, or null; later versions may a
              next_attempt_at}; name is sending, root, disk, credit,
              account or api
   orphans    other instances on the root that left work behind, a list of
-             {instance, silent_seconds, files, batches}
+             {instance, silent_seconds, files, batches}; the numbers are null
+             where its folder cannot be looked at, and the list itself where
+             the root cannot be
   cost_usd   what all answers have cost
 """
 """Printed below the options by --help."""
@@ -58,20 +61,23 @@ def status(config_file: Path | None, *, as_json: bool, watch: bool) -> None:
     if watch and not sys.stdout.isatty():
         raise click.UsageError("--watch needs a terminal; without it, call `batchbox status` as often as you like")
     settings = load_settings(config_file)
+    from batchbox.cli.neighbours import Neighbourhood  # noqa: PLC0415 - --help does not need it
+
+    neighbourhood = Neighbourhood(settings.paths.root)
     if watch:
-        _watch(settings)
+        _watch(settings, neighbourhood)
     elif as_json:
-        _print_json(_read(settings))
+        _print_json(_read(settings, neighbourhood))
     else:
-        _print(_read(settings), settings)
+        _print(_read(settings, neighbourhood), settings)
 
 
-def _read(settings: "Settings") -> "Situation":
+def _read(settings: "Settings", neighbourhood: "Neighbourhood") -> "Situation":
     import anyio  # noqa: PLC0415 - --help does not need it
 
     from batchbox.cli.status.situation import read_situation  # noqa: PLC0415 - as above
 
-    return anyio.run(read_situation, settings.paths.root, settings.paths.state, datetime.now(UTC))
+    return anyio.run(read_situation, settings.paths.root, settings.paths.state, datetime.now(UTC), neighbourhood)
 
 
 def _print_json(situation: "Situation") -> None:
@@ -86,18 +92,19 @@ def _print(situation: "Situation", settings: "Settings") -> None:
     plain_console().print(page(situation, grace_seconds=settings.api.grace))
 
 
-def _watch(settings: "Settings") -> None:
+def _watch(settings: "Settings", neighbourhood: "Neighbourhood") -> None:
     """Show it until Ctrl-C, which is the ordinary way to leave."""
     from rich.live import Live  # noqa: PLC0415 - as above
 
     from batchbox.cli.status.page import page, plain_console  # noqa: PLC0415 - as above
 
-    first = page(_read(settings), grace_seconds=settings.api.grace)
+    first = page(_read(settings, neighbourhood), grace_seconds=settings.api.grace)
     try:
         with Live(first, console=plain_console(), auto_refresh=False) as live:
             live.refresh()
             while True:
                 time.sleep(REFRESH_SECONDS)
-                live.update(page(_read(settings), grace_seconds=settings.api.grace), refresh=True)
+                now = page(_read(settings, neighbourhood), grace_seconds=settings.api.grace)
+                live.update(now, refresh=True)
     except KeyboardInterrupt:
         return

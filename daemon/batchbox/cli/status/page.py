@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from batchbox.api import RESULTS_KEPT
+from batchbox.cli.paragraphs import counted
 from batchbox.cli.status.situation import Situation, lane_counts
 from batchbox.cli.undecided import age
+from batchbox.folders.takeover import Neighbour
 from batchbox.logs import shown
 from batchbox.model import INBOX_LANE, BatchState, Lane, SourceState
 from batchbox.store.holds import Hold, HoldName
@@ -206,14 +208,30 @@ def _held(situation: Situation) -> Iterator[Text]:
 
 
 def _orphans(situation: Situation) -> Iterator[Text]:
-    for orphan in situation.orphans:
-        text = Text(f"Left behind by {shown(orphan.instance)}: ", style="bold yellow")
-        told = (
-            f"{orphan.claim_count} files, {orphan.open_manifest_count} open batches; no daemon is at work there. Next: "
-            f"start it again; or, if that machine is lost, stop this one and run `batchbox recover "
-            f"{shown(orphan.instance)}`."
-        )
+    if situation.orphans is None:
+        text = Text("Other instances: ", style="bold yellow")
+        told = "not known, because the root cannot be looked at. Next: `batchbox check` says why."
         yield text.append(told, style="not bold default")
+    for orphan in situation.orphans or ():
+        yield _orphan(orphan)
+
+
+def _orphan(orphan: Neighbour) -> Text:
+    name = shown(orphan.instance)
+    if orphan.unreadable is not None:
+        text = Text(f"Not to be looked at: {name}. ", style="bold yellow")
+        told = (
+            f"Whether it has left work behind is not known ({orphan.unreadable.strerror}). Next: `batchbox check` says "
+            "what to do."
+        )
+    else:
+        text = Text(f"Left behind by {name}: ", style="bold yellow")
+        batches = counted(orphan.open_manifest_count, "open batch", "open batches")
+        told = (
+            f"{counted(orphan.claim_count, 'file')}, {batches}; no daemon is at work there. Next: start it again; or, "
+            f"if that machine is lost, stop this one and run `batchbox recover {name}`."
+        )
+    return text.append(told, style="not bold default")
 
 
 def _losses(situation: Situation) -> Iterator[Text]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from batchbox.api import RESULTS_KEPT, RESULTS_URGENT_AFTER
-from batchbox.cli.neighbours import orphans_on
+from batchbox.cli.neighbours import Neighbourhood
 from batchbox.cli.reading import open_to_read
 from batchbox.cli.running import is_running
 from batchbox.folders.takeover import Neighbour
@@ -51,8 +51,8 @@ class Situation:
     holds: Sequence[Hold]
     doubts: Sequence[OpenDoubt]
     held: Sequence[HeldBatch]
-    orphans: Sequence[Neighbour]
-    """Other instances on the root that have left work behind."""
+    orphans: Sequence[Neighbour] | None
+    """Other instances on the root that have left work behind, or cannot be looked at; None: the root does not tell."""
     cost_usd: Decimal
 
     def is_urgent(self, batch: BatchOverview) -> bool:
@@ -68,7 +68,7 @@ class Situation:
         return not (self.is_running and is_young)
 
 
-async def read_situation(root: Path, state: Path, at: datetime) -> Situation:
+async def read_situation(root: Path, state: Path, at: datetime, neighbourhood: Neighbourhood) -> Situation:
     """Read everything. Raises BatchboxError as `open_to_read` does."""
     async with open_to_read(state) as store:
         return Situation(
@@ -82,7 +82,7 @@ async def read_situation(root: Path, state: Path, at: datetime) -> Situation:
             holds=await store.holds.all(),
             doubts=await store.decisions.doubts(),
             held=await store.decisions.held(),
-            orphans=orphans_on(root, await store.meta.get(Fact.INSTANCE)),
+            orphans=neighbourhood.orphans(await store.meta.get(Fact.INSTANCE)),
             cost_usd=await store.overview.cost_usd(),
         )
 
@@ -114,7 +114,7 @@ def as_json_object(situation: Situation) -> Mapping[str, object]:
         "files": {state.value: situation.files.get(state, 0) for state in SourceState},
         "batches": [_batch(batch, in_doubt=situation.is_in_doubt(batch)) for batch in situation.batches],
         "holds": [_hold(hold) for hold in situation.holds],
-        "orphans": [_orphan(orphan) for orphan in situation.orphans],
+        "orphans": None if situation.orphans is None else [_orphan(orphan) for orphan in situation.orphans],
         "cost_usd": float(situation.cost_usd),
     }
 
@@ -162,8 +162,8 @@ def _orphan(orphan: Neighbour) -> Mapping[str, object]:
     return {
         "instance": orphan.instance,
         "silent_seconds": orphan.silent_seconds,
-        "files": orphan.claim_count,
-        "batches": orphan.open_manifest_count,
+        "files": orphan.claim_count if orphan.unreadable is None else None,
+        "batches": orphan.open_manifest_count if orphan.unreadable is None else None,
     }
 
 
