@@ -209,14 +209,14 @@ class Bench:
             await presence.establish()
             await store.meta.get_or_record(Fact.ESTABLISHED, lambda: "yes")
         ground = Ground(instance=INSTANCE, root=root, presence=presence, store=store)
-        bells = Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell())
+        self.bells = Bells(intake=Bell(), dispatch=Bell(), polling=Bell(), delivery=Bell())
         api: BatchesApi = self.api
         self.stages = wire(
             self.settings,
             ground,
             api,
             key_hash=self.key_hash,
-            bells=bells,
+            bells=self.bells,
             keep_going=lambda: True,
             clock=lambda: self.now,
             watch=lambda _: None,

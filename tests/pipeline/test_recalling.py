@@ -5,7 +5,7 @@ import os
 
 from .bench import Bench
 from .taking import drop_requests, marks, request, send, take_in
-from .test_verifying import asked, unsettled, writer
+from .test_verifying import asked, closed, unsettled, writer
 
 
 def lines(*texts: str) -> str:
@@ -158,3 +158,26 @@ async def test_a_file_that_has_changed_and_asks_for_nothing_new_is_done_with(ben
 
     assert asked(bench) == ["id-0"]
     assert done(bench) == {"one.jsonl", "two.jsonl"}
+
+
+async def test_one_that_cannot_be_looked_at_just_now_keeps_nobody_busy(bench: Bench) -> None:
+    """Delivery calls dispatch for such files, and dispatch delivery when it has looked at them."""
+    bench.drop("one.md", "question", lane="fax")
+    await take_in(bench)
+    await send(bench)
+    bench.drop("one.md", "question", lane="fax")
+    await take_in(bench)
+    bench.api.end_all()
+    bench.advance(3.0)
+    await bench.step("polling")
+    await bench.step("delivery")
+    assert bench.rows("SELECT count(*) FROM sources WHERE state = 'settled' AND is_verified = 0") == [(1,)]
+
+    with closed(bench, "fax"):
+        bench.bells.delivery.silence()
+        await bench.step("dispatch")
+        while_closed = bench.bells.delivery.is_rung
+    await bench.step("dispatch")
+
+    assert (while_closed, bench.bells.delivery.is_rung) == (False, True)
+    await bench.settle()

@@ -93,13 +93,12 @@ class Verifier:
 
     async def _verify_settled(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> None:
         found, looked_at = await self._look(lane, sources, now)
-        may_leave = (
-            found[Comparison.SAME] + found[Comparison.GONE]
-        )  # all of it has ended: that it has gone is no matter
-        await self._store.mark_verified([source.id for source in may_leave])
+        # All that they ask for has ended, so that it does not matter if one has gone.
+        if may_leave := found[Comparison.SAME] + found[Comparison.GONE]:
+            await self._store.mark_verified([source.id for source in may_leave])
+            self._ring_delivery()  # only now: it rings in turn for those that are still to be looked at
         await self._recall(found[Comparison.CHANGED], now)
         self._wait_for(found[Comparison.UNREADABLE], looked_at)
-        self._ring_delivery()
 
     async def _verify(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> set[Verdict]:
         found, looked_at = await self._look(lane, sources, now)
