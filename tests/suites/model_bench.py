@@ -117,6 +117,12 @@ class ModelBench(Bench):
             due = await self.step_all()
             self.advance(max(0.05, min(due - self.now.monotonic, 10.0)))
 
+    async def take_in(self, rounds: int) -> None:
+        """Let intake take so many steps, while everybody else sleeps."""
+        for _ in range(rounds):
+            due = await self.step("intake")
+            self.advance(max(0.05, min(due - self.now.monotonic, 10.0)))
+
     async def judge_candidates(self) -> None:
         """Let a person decide what only a person can, rightly."""
         async with join_store(self.state) as store:

@@ -45,7 +45,7 @@ EVENTS: Mapping[str, tuple[int, Mapping[str, st.SearchStrategy[object]]]] = {
     "cancel_by_file": (4, {"index": indexes, "by_id": st.booleans()}),
     "delete": (1, {"index": indexes}),
     "drop_slowly": (2, {"lane": lanes}),
-    "go_on_writing": (5, {"index": indexes}),
+    "go_on_writing": (5, {"index": indexes, "taking": st.integers(0, 6)}),
     "reply": (5, {"replies": st.lists(st.sampled_from(Reply), min_size=1, max_size=3)}),
     "lose_reply": (3, {"replies": st.sampled_from([Reply.LOSE, Reply.NEVER_ARRIVED])}),
     "trouble": (

@@ -170,8 +170,9 @@ class Machine(RuleBasedStateMachine):
         path = self._bench.root_now / "inbox" / drop.path
         self._growing[drop] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def go_on_writing(self, index: int) -> None:
-        """Let such a writer go on, wherever its file is by now."""
+    def go_on_writing(self, index: int, taking: int) -> None:
+        """Let such a writer go on, wherever its file is by now: after so many steps of intake, perhaps just taken."""
+        self._do(self._bench.take_in(taking))
         drop = _pick([drop for drop in self._growing if drop in self._bench.ledger.drops], index)
         if drop is None:
             return
