@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from forking import ForkServer
 
@@ -13,8 +14,16 @@ LONG_FIRST = ("suites", "chaos", "hostile", "clients", "e2e", "pipeline")
 """Folders of tests that take long, the longest first: what is left for the end keeps no worker alone."""
 
 
-def pytest_configure() -> None:
-    """Let what the tests start obey Ctrl-C, even where the run itself was started with it ignored (`nohup … &`)."""
+settings.register_profile("short", max_examples=40)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples where nobody asked for the slow tests.
+
+    And let what the tests start obey Ctrl-C, even where the run itself was started with it ignored (`nohup … &`).
+    """
+    if not config.getoption("--slow"):
+        settings.load_profile("short")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -571,7 +571,7 @@ VALUES = st.recursive(
 SCHEMA_KEYS = sorted(set(re.findall(r"^(?:# )?(\w+) = ", EXAMPLE, re.MULTILINE)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*Settings.model_fields, "other"]),

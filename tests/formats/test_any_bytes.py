@@ -85,7 +85,7 @@ def check(draft: Draft) -> None:
     json.loads(draft.params, parse_constant=pytest.fail)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(NAMES, BYTES, RULES_TRIED)
 def test_a_file_becomes_requests_or_one_explained_rejection(name: str, data: bytes, under: Rules) -> None:
     result = outcome(name, data, under)
@@ -99,7 +99,7 @@ def test_a_file_becomes_requests_or_one_explained_rejection(name: str, data: byt
             check(draft)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(FileKind), BYTES)
 def test_any_tail_can_be_looked_at(kind: FileKind, tail: bytes) -> None:
     ending = breaks_off(kind, tail)

@@ -144,6 +144,7 @@ async def test_ten_thousand_requests_of_2_kb_are_taken_quickly(simulator: Simula
     assert len({purchase.custom_id for purchase in simulator.ledger.purchases}) == 10_000
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_requests_are_taken_and_one_more_is_not() -> None:
     async with serve(SimulatorSettings(speed=0, keep_params=False)) as simulator, client_of(simulator) as client:
         batch = await post(client, body_of(100_000, 50))
