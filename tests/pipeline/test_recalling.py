@@ -176,8 +176,8 @@ async def test_one_that_cannot_be_looked_at_just_now_keeps_nobody_busy(bench: Be
     with closed(bench, "fax"):
         bench.bells.delivery.silence()
         await bench.step("dispatch")
-        while_closed = bench.bells.delivery.is_rung
+        while_closed = bench.bells.delivery._rung.is_set()
     await bench.step("dispatch")
 
-    assert (while_closed, bench.bells.delivery.is_rung) == (False, True)
+    assert (while_closed, bench.bells.delivery._rung.is_set()) == (False, True)
     await bench.settle()

@@ -37,7 +37,6 @@ class Archiver:
                 else:
                     await self._shelves.drop_claims(lane, [source.claim for source in sources])
                 await self._store.archive([source.id for source in sources], now=now.wall)
-
         if await self._store.has_unverified():
             self._ring_dispatch()
 

@@ -28,11 +28,6 @@ class Bell:
         """Wake the loop, or keep it from going to sleep."""
         self._rung.set()
 
-    @property
-    def is_rung(self) -> bool:
-        """Whether the loop is to look, and has not begun to."""
-        return self._rung.is_set()
-
     def silence(self) -> None:
         """Forget earlier rings: a step follows that sees what they were about."""
         self._rung = anyio.Event()
