@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from batchbox.api import Refused, SurelyNot, Trouble, TroubleKind, Unknown
+from batchbox.logs import shown
 from batchbox.model import ApiBatchId, ErrorType, IncompleteReason
 
 TEXT_CHARACTERS_MAX = 2000
@@ -204,11 +205,11 @@ def judge_line(facts: LineFacts) -> Verdict:
             text = "The batch was cancelled by another program or in the Console before this request was answered."
             return Failed(error_type=ErrorType.CANCELED_ELSEWHERE, text=text)
         case unknown if facts.has_message:  # like an answer; whether it is whole, nobody can say
-            return Incomplete(reason=_cut(unknown))
+            return Incomplete(reason=_shown(unknown))
         case unknown:
             told = f" It says: {facts.error_message}" if facts.error_message else ""
             text = f"The API gave a kind of result that this version of batchbox does not know.{told}"
-            return Failed(error_type=_cut(unknown), text=_cut(text), billed=None)
+            return Failed(error_type=_shown(unknown), text=_shown(text), billed=None)
 
 
 def is_known(facts: LineFacts) -> bool:
@@ -259,15 +260,17 @@ def _kind_of_no(failure: Failure) -> TroubleKind:
 
 def _text(failure: Failure) -> str:
     if failure.status is None:
-        return _cut(failure.cause)
+        return _shown(failure.cause)
     if failure.is_api_shaped:
-        return _cut(f"{failure.status} {failure.error_type}: {failure.error_message}")
+        return _shown(f"{failure.status} {failure.error_type}: {failure.error_message}")
     if 300 <= failure.status < 400:
         return f"{failure.status}: a redirect, and redirects are not followed; check base_url."
-    return _cut(f"{failure.status}: {failure.cause}")
+    return _shown(f"{failure.status}: {failure.cause}")
 
 
-def _cut(text: str) -> str:
+def _shown(text: str) -> str:
+    """Return somebody else's words so that they may be shown and kept: on one line, and not for ever."""
+    text = shown(text)
     return text if len(text) <= TEXT_CHARACTERS_MAX else f"{text[: TEXT_CHARACTERS_MAX - 1]}…"
 
 
@@ -286,7 +289,7 @@ def _judge_answer(facts: LineFacts) -> Answered | Incomplete:
         case None:
             return Incomplete(reason="no_stop_reason")
         case reason:  # pause_turn, compaction, refusal, model_context_window_exceeded, and what is new
-            return Incomplete(reason=_cut(reason))
+            return Incomplete(reason=_shown(reason))
 
 
 def _judge_error(error_type: str, message: str) -> Retry | Failed | Hold:
@@ -296,7 +299,7 @@ def _judge_error(error_type: str, message: str) -> Retry | Failed | Hold:
     bad now, the next create call is told so and holds all sending by itself, at no attempt's cost. If it is good and
     merely may not do what this one request wants, a hold would let that request stop everybody else's for ever.
     """
-    error_type, text = _cut(error_type), _cut(message)
+    error_type, text = _shown(error_type), _shown(message)
     if error_type == "billing_error" or _is_about_money(message):
         return Hold(error_type=error_type, text=text)
     if error_type in TRANSIENT_ERRORS | KEY_ERRORS:

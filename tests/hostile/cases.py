@@ -5,6 +5,7 @@ rejected/, or one of
 
     answered    every request in it is answered
     error       it is sent, and the API refuses it: `.error.json`
+    once        with the files beside it it is one request, which is answered
     left        it is none of ours: it stays where it is, untouched
 """
 
@@ -38,6 +39,7 @@ MB = 1_000_000
 
 ANSWERED = "answered"
 ERROR = "error"
+ONCE = "once"
 LEFT = "left"
 
 
@@ -617,6 +619,37 @@ TYPES = [
     Case("archive that says text", "archive.txt.zip", content(b"PK"), "unknown_type"),
 ]
 
+
+def same(words: str) -> Make:
+    """Make a request with an id of its own."""
+    return as_json({"custom_id": words, "params": request(metadata={"dropped": words})})
+
+
+TWICE: Mapping[str, Sequence[Case]] = {
+    "a prompt in two files": [
+        Case("the one", "prompt.md", prompt("twice " + CANARY), ONCE),
+        Case("the other", "prompt.txt", prompt("twice " + CANARY), ONCE),
+    ],
+    "a prompt with and without BOM": [
+        Case("without", "mark.md", prompt("marked " + CANARY), ONCE),
+        Case("with", "mark.txt", content(codecs.BOM_UTF8 + b"marked " + CANARY.encode()), ONCE),
+    ],
+    "a request in two files of other names": [
+        Case("the one", "first.json", same("first"), ONCE),
+        Case("the other", "second.json", same("first"), ONCE),
+    ],
+    "a request in a file and on a line": [
+        Case("in a file", "third.json", same("third"), ONCE),
+        Case(
+            "on a line, spelled otherwise",
+            "fourth.jsonl",
+            lines({"params": request(metadata={"dropped": "third"}), "custom_id": "third"}),
+            ONCE,
+        ),
+    ],
+}
+"""Attack 10: the files of each are one request."""
+
 CASES: Mapping[str, Sequence[Case]] = {
     "odd files": ODD_FILES,
     "sizes": SIZES,
@@ -629,6 +662,7 @@ CASES: Mapping[str, Sequence[Case]] = {
     "money": MONEY,
     "types": TYPES,
     "prompted": PROMPTED,
+    "twice": [case for files in TWICE.values() for case in files],
 }
 """By lane: each group is dropped into a folder of its own."""
 

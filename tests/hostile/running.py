@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchbox.logs import shown
@@ -15,6 +16,7 @@ from forking import ForkServer
 
 from .cases import LEFT, Case
 from .making import World
+from .surroundings import ANSWERS, VARIABLES
 
 NEIGHBOUR = "neighbour"
 """An innocent file in every lane."""
@@ -23,6 +25,7 @@ UNIT = Path(__file__).parents[2] / "systemd" / "batchbox.service"
 GROWING = "growing.md"
 SWAPPED = "swapped"
 """A lane that its owner replaces by a link to a folder outside, and puts back, again and again."""
+OUTSIDE_FOLDER = "outside"
 OUTSIDE = "the words of a file outside of the root"
 SETTLED_SECONDS = 240.0
 START_SECONDS = 60.0
@@ -30,6 +33,26 @@ SWAPS = 40
 READ_BYTES_MAX = 50_000_000
 """More is in nothing but the sparse files."""
 COMMANDS = (("status",), ("status", "--json"), ("check",), ("reconcile",), ("config",))
+
+
+class Decoy:
+    """A server to which nothing may ever come."""
+
+    def __init__(self) -> None:
+        self.visit_count = 0
+        self.url = ""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Wait for visits while the block lasts."""
+        server = await asyncio.start_server(self._visited, "127.0.0.1", 0)
+        async with server:
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield
+
+    async def _visited(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visit_count += 1
+        writer.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +68,9 @@ class Aftermath:
     """What commands beside the daemon have printed."""
     log: str
     exit_code: int
+    decoy: Decoy
+    faults_left: Collection[str]
+    """Names of the hostile answers that no call has met."""
 
 
 def file_name(case: Case) -> str:
@@ -65,10 +91,10 @@ def possible(cases: Sequence[Case]) -> list[Case]:
 
 
 async def drop_everything(
-    site: Site, table: Mapping[str, Sequence[Case]], forged: Sequence[Case], forks: ForkServer
+    site: Site, table: Mapping[str, Sequence[Case]], forged: Sequence[Case], *, decoy: Decoy, forks: ForkServer
 ) -> Aftermath:
     """Run one daemon over the table; return what has become of it."""
-    outside = site.root.parent / "outside"
+    outside = site.root.parent / OUTSIDE_FOLDER
     outside.mkdir()
     (outside / "secret.txt").write_text(OUTSIDE)
     (outside / "swapped.md").write_text(OUTSIDE)
@@ -78,8 +104,11 @@ async def drop_everything(
     for case in forged:
         case.make(own / "_" / file_name(case), world)
     with world.closing:
-        async with site.daemon(anew=True, environment=_unit_environment()) as daemon:
+        async with site.daemon(anew=True, environment=_unit_environment() | _lures(decoy, outside)) as daemon:
             await _warm_up(site)
+            for answer in ANSWERS:
+                location = answer.fault.location.format(decoy=decoy.url)
+                site.simulator.faults.add(replace(answer.fault, location=location))
             before_mb = _memory(daemon.pid, "VmRSS")
             _forget_peak(daemon.pid)
             await _drop(site, table, world)
@@ -94,14 +123,20 @@ async def drop_everything(
         said=said,
         log=site.logs,
         exit_code=code,
+        decoy=decoy,
+        faults_left=[fault.kind for fault in site.simulator.faults.pending],
     )
 
 
-def _unit_environment() -> Mapping[str, str]:
+def _unit_environment() -> dict[str, str]:
     """Return the variables that the service's unit sets."""
     lines = [line for line in UNIT.read_text().splitlines() if line.startswith("Environment=")]
     words = [word for line in lines for word in line.removeprefix("Environment=").split()]
     return dict(word.split("=", 1) for word in words)
+
+
+def _lures(decoy: Decoy, outside: Path) -> dict[str, str]:
+    return {variable.name: variable.value.format(decoy=decoy.url, outside=outside) for variable in VARIABLES}
 
 
 async def _warm_up(site: Site) -> None:

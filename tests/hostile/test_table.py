@@ -6,7 +6,9 @@ The short form leaves out what is large, and logs as text or as JSON from one co
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,17 +21,31 @@ from e2e.site import KEY, SECRET, Site
 from forking import ForkServer
 from suites.rotating import seed
 
-from .cases import CASES, FORGED, Case
-from .running import NEIGHBOUR, OUTSIDE, SWAPPED, Aftermath, drop_everything, everything_written, file_name, known_as
+from .cases import ANSWERED, CASES, FORGED, ONCE, TWICE, Case
+from .running import (
+    NEIGHBOUR,
+    OUTSIDE,
+    OUTSIDE_FOLDER,
+    SWAPPED,
+    Aftermath,
+    Decoy,
+    drop_everything,
+    everything_written,
+    file_name,
+    known_as,
+)
+from .surroundings import MISDIRECTIONS, PLACES, VARIABLES, Misdirection, Place, Variable
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
+CONFIGURATION_ERROR = 78
 GROWN_MB_MAX = 50.0
 CASES_MIN = 150
 TABLE = [
     pytest.param(lane, case, id=f"{lane}: {case.name}", marks=[pytest.mark.slow] if case.is_heavy else [])
     for lane, cases in CASES.items()
     for case in cases
+    if case.expected != ONCE
 ]
 
 STEERING = re.compile(
@@ -45,12 +61,13 @@ async def aftermath(
     """Drop the table before one daemon, and wait until everything has settled."""
     is_long = pytestconfig.getoption("--slow")
     table = {lane: [case for case in cases if is_long or not case.is_heavy] for lane, cases in CASES.items()}
-    async with serve(SETTINGS) as simulator:
+    decoy = Decoy()
+    async with decoy.listening(), serve(replace(SETTINGS, results_origin=decoy.url)) as simulator:
         site = Site(tmp_path_factory.mktemp("hostile"), simulator, forks=forks)
         log = {"level": "debug", "format": ("text", "json")[seed() % 2]}
         lanes = {"prompted": {"system": "Be kind. " * 2_300}}
         site.configure(inbox={"max_file_bytes": "8MB", "max_jsonl_bytes": "40MB"}, lanes=lanes, log=log)
-        yield await drop_everything(site, table, FORGED, forks)
+        yield await drop_everything(site, table, FORGED, decoy=decoy, forks=forks)
 
 
 @pytest.mark.parametrize(("lane", "case"), TABLE)
@@ -69,6 +86,14 @@ async def test_what_was_put_into_processing_is_judged(aftermath: Aftermath, case
     found = aftermath.outcomes["."].get(shown(name.partition("~")[2] if has_our_mark else name))
 
     assert found == [case.expected] * case.answers
+
+
+@pytest.mark.parametrize("files", [pytest.param(files, id=name) for name, files in TWICE.items()])
+async def test_what_is_dropped_twice_is_one_request(aftermath: Aftermath, files: Sequence[Case]) -> None:
+    names = [file_name(case) for case in files]
+
+    assert [end for name in names for end in aftermath.outcomes["twice"].get(name, [])] == [ANSWERED]
+    assert all((aftermath.site.root / "done" / "twice" / name).is_file() for name in names)
 
 
 async def test_the_table_is_long_and_says_everything_once() -> None:
@@ -106,6 +131,42 @@ async def test_what_was_bought_is_what_was_answered(aftermath: Aftermath) -> Non
     ends = [end for lane in aftermath.outcomes.values() for of_file in lane.values() for end in of_file]
 
     assert len(aftermath.site.simulator.ledger.purchases) == ends.count("answered") + ends.count("error")
+
+
+@pytest.mark.parametrize("variable", [pytest.param(variable, id=variable.name) for variable in VARIABLES])
+async def test_a_variable_that_leads_astray_is_named_and_not_obeyed(aftermath: Aftermath, variable: Variable) -> None:
+    (warning,) = [line for line in aftermath.log.split("\n") if "environment variables are not obeyed" in line]
+
+    assert variable.name in re.split(r"[^A-Za-z_]+", warning)
+
+
+async def test_nobody_is_led_elsewhere(aftermath: Aftermath) -> None:
+    """Neither by the environment nor by redirects, by addresses of results, or by other answers."""
+    assert aftermath.faults_left == []
+    assert aftermath.decoy.visit_count == 0
+    outside = aftermath.site.root.parent / OUTSIDE_FOLDER
+    assert {path.name for path in outside.iterdir()} == {"secret.txt", "swapped.md"}
+
+
+@pytest.mark.parametrize("misdirection", [pytest.param(wrong, id=wrong.name) for wrong in MISDIRECTIONS])
+async def test_settings_that_give_us_away_are_refused(
+    tmp_path: Path, forks: ForkServer, misdirection: Misdirection
+) -> None:
+    site = Site(tmp_path, None, forks=forks)
+    site.configure(**misdirection.sections)
+
+    code, said = await site.run()
+
+    assert code == CONFIGURATION_ERROR
+    assert misdirection.expected in said
+
+
+@pytest.mark.parametrize("place", [pytest.param(place, id=place.name) for place in PLACES])
+async def test_prompts_and_answers_are_not_for_everybody(aftermath: Aftermath, place: Place) -> None:
+    found = list(aftermath.site.root.parent.glob(place.pattern))
+
+    assert found
+    assert [path.name for path in found if stat.S_IMODE(path.stat().st_mode) & place.forbidden] == []
 
 
 async def test_nothing_crashed_and_nothing_is_left_half_done(aftermath: Aftermath) -> None:

@@ -74,7 +74,7 @@ class Refusals:
             parts.append(batch.other_half.batch_id)
         reason = f"refused whatever is in it: {batch.refusal}"
         await self._store.join(parts, refusal=batch.refusal, held_reason=reason, now=now)
-        log.error("no request is to blame: held, and tried again as a whole", extra={"why": batch.refusal})
+        log.error("no request is to blame: held, and tried again as a whole; batchbox status says why")
         return set(parts)
 
 

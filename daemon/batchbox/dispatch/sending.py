@@ -216,7 +216,7 @@ class Sender:
                 await self.record_acceptance(now)
                 return None
             case Refused(text=text, too_large=too_large):
-                log.warning("batch refused", extra={**facts, "why": text})
+                log.warning("batch refused", extra=facts)  # why may repeat what was asked: the requests' errors say it
                 return await self._refuse(batch, nonce, text, now, is_too_large=too_large)
             case SurelyNot(trouble=trouble):
                 await self._withdraw(batch, nonce, now, is_break=trouble.kind in _BREAKS)

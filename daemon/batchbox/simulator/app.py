@@ -204,6 +204,7 @@ class _Api:
         is_archived = self._batches.is_archived(batch)
         has_results = batch.ended_at is not None and not is_archived
         host, port = request.scope["server"]
+        origin = self._settings.results_origin or f"http://{host}:{port}"
         return {
             "id": batch.id,
             "type": "message_batch",
@@ -214,7 +215,7 @@ class _Api:
             "ended_at": rfc3339(batch.ended_at) if batch.ended_at else None,
             "cancel_initiated_at": rfc3339(batch.cancel_initiated_at) if batch.cancel_initiated_at else None,
             "archived_at": rfc3339(batch.archived_at) if is_archived else None,
-            "results_url": f"http://{host}:{port}/v1/messages/batches/{batch.id}/results" if has_results else None,
+            "results_url": f"{origin}/v1/messages/batches/{batch.id}/results" if has_results else None,
         }
 
 

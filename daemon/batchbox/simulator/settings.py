@@ -34,3 +34,5 @@ class SimulatorSettings:
     """False lets a batch's params go once it has ended, which saves memory; the ledger keeps their hashes."""
     accounts: Mapping[str, Account] = field(default_factory=dict)
     """Who owns which key. Empty: every key is accepted, and all are of one workspace."""
+    results_origin: str | None = None
+    """Whose address every `results_url` is, for a client that must not go there. None: the simulator's own."""
