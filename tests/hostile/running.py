@@ -16,13 +16,14 @@ from forking import ForkServer
 
 from .cases import LEFT, Case
 from .making import World
-from .surroundings import ANSWERS, VARIABLES
+from .surroundings import ANSWERS, REFUSAL, VARIABLES
 
 NEIGHBOUR = "neighbour"
 """An innocent file in every lane."""
 WARM = "warm"
 UNIT = Path(__file__).parents[2] / "systemd" / "batchbox.service"
 GROWING = "growing.md"
+REFUSED = "refused.md"
 SWAPPED = "swapped"
 """A lane that its owner replaces by a link to a folder outside, and puts back, again and again."""
 OUTSIDE_FOLDER = "outside"
@@ -106,6 +107,7 @@ async def drop_everything(
     with world.closing:
         async with site.daemon(anew=True, environment=_unit_environment() | _lures(decoy, outside)) as daemon:
             await _warm_up(site)
+            await _be_refused(site)
             for answer in ANSWERS:
                 location = answer.fault.location.format(decoy=decoy.url)
                 site.simulator.faults.add(replace(answer.fault, location=location))
@@ -151,6 +153,12 @@ async def _warm_up(site: Site) -> None:
         "it is warm",
         seconds=START_SECONDS,
     )
+
+
+async def _be_refused(site: Site) -> None:
+    site.simulator.faults.add(REFUSAL)
+    site.drop(REFUSED, prompt("Never mind"))
+    await site.ends("refused.error.json")
 
 
 async def _drop(site: Site, table: Mapping[str, Sequence[Case]], world: World) -> None:

@@ -88,19 +88,18 @@ ANSWERS = [
         "error with a script, codes and a forged line",
         Fault(kind=FaultKind.STATUS, call=Call.RETRIEVE, status=500, message=SCRIPT),
     ),
-    Answer(
-        "refusal that repeats a prompt",
-        Fault(
-            kind=FaultKind.STATUS,
-            call=Call.CREATE,
-            status=400,
-            error_type="invalid_request_error",
-            message=f"requests.0.params: 'Say hello. {SECRET}' is not good enough",
-        ),
-    ),
     Answer("result line of a request that is not ours", Fault(kind=FaultKind.FOREIGN_LINE, call=Call.RESULTS, line=0)),
 ]
 """Attacks 12 and 16. Besides, every address of results that a batch names is the decoy's."""
+
+REFUSAL = Fault(
+    kind=FaultKind.STATUS,
+    call=Call.CREATE,
+    status=400,
+    error_type="invalid_request_error",
+    message=f"requests.0.params: 'Say hello. {SECRET}' is not good enough",
+)
+"""Attack 17: it repeats a prompt, and meets a batch of one request."""
 
 
 @dataclass(frozen=True, slots=True)

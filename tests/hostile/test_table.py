@@ -26,6 +26,7 @@ from .running import (
     NEIGHBOUR,
     OUTSIDE,
     OUTSIDE_FOLDER,
+    REFUSED,
     SWAPPED,
     Aftermath,
     Decoy,
@@ -128,7 +129,8 @@ async def test_a_file_that_grows_is_taken_when_it_is_whole(aftermath: Aftermath)
 
 async def test_what_was_bought_is_what_was_answered(aftermath: Aftermath) -> None:
     """Nothing was bought twice, and nothing for a file that was rejected."""
-    ends = [end for lane in aftermath.outcomes.values() for of_file in lane.values() for end in of_file]
+    files = [file for lane in aftermath.outcomes.values() for file in lane.items() if file[0] != REFUSED]
+    ends = [end for _, of_file in files for end in of_file]
 
     assert len(aftermath.site.simulator.ledger.purchases) == ends.count("answered") + ends.count("error")
 
@@ -189,7 +191,10 @@ async def test_the_key_is_nowhere(aftermath: Aftermath) -> None:
 
 
 async def test_prompts_are_where_they_belong_and_nowhere_else(aftermath: Aftermath) -> None:
-    """In originals, in answers and in the database; in no log, explanation, error, manifest or listing."""
+    """In originals, in answers and in the database; in no log, explanation, error, manifest or listing.
+
+    The API's own words about a request are for whoever dropped it, and are in the error.
+    """
     root = aftermath.site.root
     allowed = [aftermath.site.state / "batchbox.db", aftermath.site.state / "batchbox.db-wal", root / "done"]
     found = [Path(path) for path, data in everything_written(aftermath.site).items() if SECRET.encode() in data]
@@ -204,7 +209,7 @@ def _is_original_or_answer(path: Path, root: Path) -> bool:
     if path.is_relative_to(root / "rejected"):
         return not path.name.endswith(".error.txt")
     if path.is_relative_to(root / "outbox"):
-        return path.suffix == ".md" or path.name.endswith(".result.json")
+        return path.suffix == ".md" or path.name.endswith(".result.json") or path.name == "refused.error.json"
     return path.is_relative_to(root / "inbox")  # what is none of ours
 
 
