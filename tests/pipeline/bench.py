@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from batchbox.api import ApiTrouble, BatchBody, BatchesApi, CreateOutcome
 from batchbox.config import Settings, parse_settings
@@ -28,7 +28,7 @@ from batchbox.store.database import Database, Transaction, open_database
 from batchbox.store.meta import Fact
 
 from .fake_api import FakeApi
-from .invariants import check
+from .invariants import check, stranger
 
 T = TypeVar("T")
 
@@ -164,6 +164,7 @@ class Bench:
         self.dropped: dict[str, bytes] = {}
         self.stages: Stages | None = None
         self._process = AsyncExitStack()
+        self._onlooker: sqlite3.Connection | None = None
 
     @property
     def points(self) -> Points:
@@ -225,6 +226,9 @@ class Bench:
     async def stop(self) -> None:
         """End the process: what it had in memory is gone."""
         self.stages = None
+        if self._onlooker is not None:
+            self._onlooker.close()
+            self._onlooker = None
         await self._process.aclose()
         self._process = AsyncExitStack()
 
@@ -258,7 +262,7 @@ class Bench:
         step: Callable[[Now], Awaitable[float]] = getattr(stages, stage).step
         due = await step(self.now)
         replaces_old = self.settings.outbox.on_existing == "replace"
-        check(self.root, self.state, self.api, self.dropped, replaces_old=replaces_old)
+        check(self.root, self.rows, self.api, self.dropped, replaces_old=replaces_old)
         return due
 
     async def step_all(self) -> float:
@@ -296,12 +300,13 @@ class Bench:
         own = self.root / "processing" / INSTANCE
         return any(path.name != ".heartbeat" for path in own.rglob("*") if path.is_file())
 
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
-        """Ask the database as a stranger would."""
-        with sqlite3.connect(self.state / "batchbox.db") as connection:
-            rows = connection.execute(sql).fetchall()
-        connection.close()
-        return rows
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:  # Any: what SQLite can hold
+        """Ask the database as a stranger would, who stays for as long as the process at work does."""
+        if self.stages is not None:
+            self._onlooker = self._onlooker or sqlite3.connect(self.state / "batchbox.db")
+            return self._onlooker.execute(sql).fetchall()
+        with stranger(self.state) as ask:
+            return ask(sql)
 
     def outbox(self, lane: str | None = None) -> Mapping[str, bytes]:
         """Return the visible files of an outbox."""

@@ -2,10 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from .fake_api import FakeApi
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+"""Returns the rows of a query. Any: what SQLite can hold."""
 
 NEVER = {
     "an open request without its body": (
@@ -59,40 +64,43 @@ NEVER = {
 }
 
 
-def check(root: Path, state: Path, api: FakeApi, dropped: Mapping[str, bytes], *, replaces_old: bool) -> None:
+@contextmanager
+def stranger(state: Path) -> Iterator[Ask]:
+    """Ask the database in a state folder, where nobody works on it."""
+    with closing(sqlite3.connect(state / "batchbox.db")) as connection:
+        yield lambda query: connection.execute(query).fetchall()
+
+
+def check(root: Path, ask: Ask, api: FakeApi, dropped: Mapping[str, bytes], *, replaces_old: bool) -> None:
     """Raise AssertionError, naming what is broken."""
-    connection = sqlite3.connect(state / "batchbox.db")
-    try:
-        for what, query in NEVER.items():
-            rows = connection.execute(query).fetchall()
-            assert not rows, f"{what}: {rows}"
-        _check_purchases(connection, api)
-        _check_documents(root, connection, replaces_old=replaces_old)
-    finally:
-        connection.close()
+    for what, query in NEVER.items():
+        rows = ask(query)
+        assert not rows, f"{what}: {rows}"
+    _check_purchases(ask, api)
+    _check_documents(root, ask, replaces_old=replaces_old)
     _check_files(root, dropped)
 
 
-def _check_purchases(connection: sqlite3.Connection, api: FakeApi) -> None:
+def _check_purchases(ask: Ask, api: FakeApi) -> None:
     """Each request is bought once, and once more for every try that failed and may be repeated."""
-    ((repeats, request_count),) = connection.execute("SELECT coalesce(sum(attempts), 0), count(*) FROM requests")
+    ((repeats, request_count),) = ask("SELECT coalesce(sum(attempts), 0), count(*) FROM requests")
     ours = sum(len(batch.requests) for batch in api.batches if not (batch.is_foreign or batch.was_hidden))
     unpaid = sum(line.count(b"credit balance") for batch in api.batches for line in batch.lines)
     assert ours - unpaid <= request_count + repeats, f"bought {ours}, for {request_count} requests, {repeats} repeats"
 
 
-def _check_documents(root: Path, connection: sqlite3.Connection, *, replaces_old: bool) -> None:
+def _check_documents(root: Path, ask: Ask, *, replaces_old: bool) -> None:
     """Check that what is visible is finished and says one thing, and that what is recorded as ended is visible."""
     for path in (root / "outbox").rglob("*.json"):
         if not path.name.startswith("."):
             assert "custom_id" in json.loads(path.read_bytes()), f"{path.name} is torn"
             other = path.with_name(path.name.replace(".error.json", ".result.json"))
             assert other == path or not other.exists(), f"{path.name} and {other.name} contradict each other"
-    rows = connection.execute(
+    rows = ask(
         "SELECT lane, stem, state FROM requests AS ended WHERE state IN ('answered', 'incomplete', 'failed') "
         "AND NOT EXISTS (SELECT 1 FROM requests AS r WHERE r.lane = ended.lane AND r.stem = ended.stem "
         "AND r.state IN ('batched', 'failing'))"  # that one is about to take its place
-    ).fetchall()
+    )
     for lane, stem, state in rows:
         folder = root / "outbox" if lane == "_" else root / "outbox" / lane
         marker = "error" if state == "failed" else "result"

@@ -64,7 +64,7 @@ class ApiBench(Bench):
         for _ in range(ROUNDS_MAX):
             due = min(await self._send_all(), await self.step("polling"), await self.step("delivery"))
             if self.is_settled() and not self.rows(OPEN_BATCHES):
-                check(self.root, self.state, self.api, self.dropped, replaces_old=False)
+                check(self.root, self.rows, self.api, self.dropped, replaces_old=False)
                 return
             self.advance(min(max(due - self.now.monotonic, self._breath), LEAP_SECONDS))
         states = self.rows("SELECT state, count(*) FROM batches GROUP BY state")

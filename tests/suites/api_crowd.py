@@ -120,7 +120,7 @@ def _wrongly_adopted(bench: CrowdBench) -> list[str]:
     return [
         f"{api_id} was taken for the sending {nonce}"
         for api_id, nonce in adopted
-        if (parsed := nonces.get(api_id)) is None or parsed[0] != nonce  # type: ignore[call-overload] # text, as stored
+        if (parsed := nonces.get(api_id)) is None or parsed[0] != nonce
     ]
 
 

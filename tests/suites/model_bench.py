@@ -85,7 +85,7 @@ class ModelBench(Bench):
     def _check(self) -> None:
         self.ledger.note_recorded(self.rows, self.workspace)
         self.ledger.note_obeyed(self._is_there, self.workspace)
-        check(self.root_now, self.state, self.workspace, self.dropped, replaces_old=False)
+        check(self.root_now, self.rows, self.workspace, self.dropped, replaces_old=False)
         self.ledger.check_purchases(self.workspace)
 
     def _is_there(self, place: str) -> bool:

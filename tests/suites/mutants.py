@@ -26,10 +26,11 @@ class Mutation:
 def plant(mutation: Mutation | None, folder: Path) -> Path:
     """Copy the source into a folder with the mistake in it, or without any; return what belongs on PYTHONPATH."""
     target = folder / "daemon"
-    shutil.copytree(SOURCE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOURCE, target)  # with what Python has compiled: it is good for as long as a file has its old time
     if mutation is not None:
         path = target / "batchbox" / mutation.file
         text = path.read_text()
         assert text.count(mutation.before) == 1, f"{mutation.name}: {mutation.file} does not have its text exactly once"
+        path.unlink()
         path.write_text(text.replace(mutation.before, mutation.after))
     return target

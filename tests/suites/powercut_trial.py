@@ -177,7 +177,8 @@ class Trial:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.bench.state, copy)
         if _has_schema(copy / "batchbox.db"):
-            invariants.check(self.bench.root, copy, self.bench.api, self.bench.dropped, replaces_old=False)
+            with invariants.stranger(copy) as ask:
+                invariants.check(self.bench.root, ask, self.bench.api, self.bench.dropped, replaces_old=False)
         else:
             assert not self.bench.api.bought, "there is no database, and something was bought"
             invariants._check_files(self.bench.root, self.bench.dropped)

@@ -69,8 +69,8 @@ def _log_start(settings: "Settings", dropped: list[str]) -> None:
 
 
 async def _serve(settings: "Settings", key: str, drain: bool) -> ExitCode:  # noqa: FBT001 - anyio.run takes no keywords
-    from batchbox import service  # noqa: PLC0415 - it imports the SDK, which must come after drop_environment
-    from batchbox.report import Notifier  # noqa: PLC0415 - as above
+    from batchbox.report import Notifier  # noqa: PLC0415 - see load_settings
+    from batchbox.service import running  # noqa: PLC0415 - it imports the SDK, which must come after drop_environment
 
     stop = anyio.Event()
     notifier = Notifier(os.environ, process_id=os.getpid())
@@ -78,7 +78,7 @@ async def _serve(settings: "Settings", key: str, drain: bool) -> ExitCode:  # no
     async with anyio.create_task_group() as group:
         group.start_soon(_heed_signals, stop)
         try:
-            outcome = await service.run(settings, api_key=key, notifier=notifier, stop=stop, drain=drain)
+            outcome = await running.run(settings, api_key=key, notifier=notifier, stop=stop, drain=drain)
         except BatchboxError as error:  # raised again outside, where no group wraps it
             outcome = error
         group.cancel_scope.cancel()

@@ -1,5 +1,4 @@
-"""The service: wires the parts together and runs them. The only one who knows all of them."""
+"""The service: wires the parts together and runs them. The only one who knows all of them.
 
-from batchbox.service.running import run
-
-__all__ = ["run"]
+Nothing is imported here, so that what knows no API can be had without the SDK, which takes seconds to load.
+"""

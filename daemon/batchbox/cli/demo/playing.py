@@ -20,7 +20,6 @@ import anyio
 import click
 import tomli_w
 
-from batchbox import service
 from batchbox.cli.demo.documents import drop_documents
 from batchbox.cli.demo.ending import tell_ending
 from batchbox.cli.demo.story import Story
@@ -30,6 +29,7 @@ from batchbox.folders.layout import INBOX, OUTBOX, make_root
 from batchbox.folders.mounts import is_local_place
 from batchbox.logs import shown
 from batchbox.report import Notifier
+from batchbox.service import running
 from batchbox.simulator import SimulatorSettings, serve
 
 SECONDS_MAX = 60.0
@@ -111,7 +111,7 @@ async def _serve(folder: Path, stop: anyio.Event) -> float | None:
         settings = _settings(folder, base_url=simulator.base_url)
         with _told(story):
             notifier = Notifier({}, process_id=os.getpid())
-            await service.run(settings, api_key=KEY, notifier=notifier, stop=stop, drain=True)
+            await running.run(settings, api_key=KEY, notifier=notifier, stop=stop, drain=True)
     if story.failure is not None:
         raise story.failure
     return story.first_answer_seconds
