@@ -116,6 +116,23 @@ async def test_the_page_fits_80_columns_and_names_every_batch_in_full(home: Home
     assert "…" not in done.stdout
 
 
+async def test_a_batch_that_waits_while_others_go_on_is_told_with_the_reason(home: Home) -> None:
+    home.make()
+    async with open_store(home.state) as store:
+        await drop(store, "held.md")
+        held = await seal(store, "_")
+        await store.dispatch.hold(held, "its upload was ended 3 times")
+        await drop(store, "late.md", lane="fax")
+        waiting = await seal(store, "fax")
+        await store.dispatch.note_file_trouble(waiting, "late.md cannot be read once more")
+
+    shown = page(home)
+
+    assert f"Waiting: batch {held}. It is tried again by itself, others go on: its upload was ended 3 times." in shown
+    assert f"Waiting: batch {waiting}. " in shown
+    assert "late.md cannot be read once more." in shown
+
+
 async def test_a_batch_in_doubt_is_marked_with_what_comes_next(home: Home) -> None:
     home.make()
     async with open_store(home.state) as store:

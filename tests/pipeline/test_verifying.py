@@ -391,6 +391,7 @@ async def test_a_look_that_fails_is_no_change(bench: Bench, caplog: pytest.LogCa
     """What the lane's files ask for waits, and is bought as it was read; that is told once."""
     bench.drop("a.md", "question", lane="fax")
     await take_in(bench)
+    (claim,) = os.listdir(bench.root / "processing" / INSTANCE / "fax")
 
     with closed(bench, "fax"):
         bench.advance(1.1)
@@ -401,9 +402,11 @@ async def test_a_look_that_fails_is_no_change(bench: Bench, caplog: pytest.LogCa
     assert [record.message for record in caplog.records].count(
         "file cannot be read once more: what it asks for waits until it can"
     ) == 1
+    assert bench.rows("SELECT file_trouble FROM batches") == [(f"{claim} cannot be read once more",)]
 
     await bench.settle()
     assert asked(bench) == ["question"]
+    assert bench.rows("SELECT file_trouble FROM batches") == [(None,)]
 
 
 async def test_files_that_went_away_together_are_withdrawn_together(bench: Bench) -> None:

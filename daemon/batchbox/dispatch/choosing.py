@@ -82,6 +82,11 @@ class Choosing:
         """Note that a file of the batch could not be looked at: others go on."""
         self._wait_of(batch).fail(now.monotonic, chance=chance, at_least=LOOK_AGAIN_SECONDS, at_most=PLACE_SECONDS_MAX)
 
+    async def note(self, batch: SealedBatch, file_trouble: str | None) -> None:
+        """Write down for people which file of the batch could not be looked at; None: all could."""
+        if file_trouble != batch.file_trouble:
+            await self._store.note_file_trouble(batch.id, file_trouble)
+
     def _wait_of(self, batch: SealedBatch) -> Backoff:
         return self._waits.setdefault(batch.id, Backoff(first=self._retry_first, longest=self._retry_longest))
 

@@ -120,14 +120,15 @@ class Dispatch:
     async def _is_as_read(self, batch: SealedBatch, now: Now) -> bool:
         """Look at the batch's files once more; say whether it may be sent."""
         try:
-            verdict = await self._verifier.verify(batch.id, now)
+            outlook = await self._verifier.verify(batch.id, now)
         except (OSError, RootOfflineError) as error:
             reason = f"the dropped files cannot be read once more: {error}"
             self._setback = Setback(reason=reason, wait_at_most=PLACE_SECONDS_MAX)
             return False
-        if verdict is Verdict.WAITING:
+        await self._choosing.note(batch, outlook.file_trouble)
+        if outlook.verdict is Verdict.WAITING:
             self._choosing.postpone(batch, now, chance=random.random())  # noqa: S311 - spreads retries
-        return verdict is Verdict.AS_READ
+        return outlook.verdict is Verdict.AS_READ
 
     async def _reconcile(self, now: Now) -> float:
         try:

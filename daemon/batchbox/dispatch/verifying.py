@@ -16,6 +16,7 @@ after a withdrawal         | errors that are to be published          | delivery
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from batchbox.folders.comparing import Comparison, KnownFile
@@ -46,6 +47,18 @@ class Verdict(StrEnum):
     """It cannot be told yet what a file is, or whether it has gone: the batch waits for another look."""
 
 
+_GRAVITY = (Verdict.AS_READ, Verdict.WAITING, Verdict.CHANGED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What becomes of a batch."""
+
+    verdict: Verdict
+    file_trouble: str | None = None
+    """If it waits: for which file, and why, for people to see."""
+
+
 class Verifier:
     """Compares files with what was read of them.
 
@@ -71,17 +84,15 @@ class Verifier:
         self._away_since: dict[_Key, float] = {}  # monotonic, of the first look in a row that did not find the file
         self._unreadable_at: dict[_Key, float] = {}  # monotonic, of the last look that could not read the file
 
-    async def verify(self, batch_id: int, now: Now) -> Verdict:
+    async def verify(self, batch_id: int, now: Now) -> Outlook:
         """Look at the files of a batch that are still to be looked at. Raises OSError and RootOfflineError."""
-        verdicts: set[Verdict] = set()
-        while sources := await self._store.unverified(batch_id, limit=GROUP_FILES):
-            for lane, of_lane in by_lane(sources).items():
-                verdicts |= await self._verify(lane, of_lane, now)
-            if verdicts != {Verdict.AS_READ}:
-                break
-        if Verdict.CHANGED in verdicts:
-            return Verdict.CHANGED
-        return Verdict.WAITING if Verdict.WAITING in verdicts else Verdict.AS_READ
+        outlook = Outlook(verdict=Verdict.AS_READ)
+        while outlook.verdict is Verdict.AS_READ and (
+            sources := await self._store.unverified(batch_id, limit=GROUP_FILES)
+        ):
+            of_lanes = [await self._verify(lane, of_lane, now) for lane, of_lane in by_lane(sources).items()]
+            outlook = max(of_lanes, key=lambda one: _GRAVITY.index(one.verdict))
+        return outlook
 
     async def verify_settled(self, now: Now) -> None:
         """Look at files of which nothing had to be sent, before they leave processing/. Raises as `verify` does."""
@@ -100,16 +111,21 @@ class Verifier:
         await self._recall(found[Comparison.CHANGED], now)
         self._wait_for(found[Comparison.UNREADABLE], looked_at)
 
-    async def _verify(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> set[Verdict]:
+    async def _verify(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> Outlook:
         found, looked_at = await self._look(lane, sources, now)
         if found[Comparison.SAME]:
             await self._store.mark_verified([source.id for source in found[Comparison.SAME]])
-        return (
-            {Verdict.AS_READ}
-            | await self._recall(found[Comparison.CHANGED], now)
-            | await self._withdraw(found[Comparison.GONE], looked_at, now)
-            | self._wait_for(found[Comparison.UNREADABLE], looked_at)
-        )
+        waits = {
+            "has changed, and a part of it is being sent": await self._recall(found[Comparison.CHANGED], now),
+            "cannot be found": await self._withdraw(found[Comparison.GONE], looked_at, now),
+            "cannot be read once more": self._wait_for(found[Comparison.UNREADABLE], looked_at),
+        }
+        waiting = [f"{shown(source.claim)} {why}" for why, of_kind in waits.items() for source in of_kind]
+        if len(waiting) < len(sources) - len(found[Comparison.SAME]):
+            return Outlook(verdict=Verdict.CHANGED)
+        if waiting:
+            return Outlook(verdict=Verdict.WAITING, file_trouble=waiting[0])
+        return Outlook(verdict=Verdict.AS_READ)
 
     async def _look(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> tuple[_Found, float]:
         """Compare files; forget that they were away when they are seen, and that they could not be read when they were.
@@ -124,18 +140,21 @@ class Verifier:
         self._unreadable_at = _without(self._unreadable_at, told, now)
         return {one: [source for source, comparison in pairs if comparison is one] for one in Comparison}, looked_at
 
-    async def _recall(self, sources: Sequence[UnverifiedSource], now: Now) -> set[Verdict]:
+    async def _recall(self, sources: Sequence[UnverifiedSource], now: Now) -> list[UnverifiedSource]:
+        """Let files settle anew; return those of which that has to wait."""
         if not sources:
-            return set()
+            return []
         waiting = await self._store.recall([source.id for source in sources], now=now.wall)
         for source in sources:
             if source.id not in waiting:
                 log.warning("file has changed since it was read: it is read again", extra=_facts(source))
         self._ring_intake()
-        return {Verdict.WAITING if source.id in waiting else Verdict.CHANGED for source in sources}
+        return [source for source in sources if source.id in waiting]
 
-    async def _withdraw(self, sources: Sequence[UnverifiedSource], looked_at: float, now: Now) -> set[Verdict]:
-        """Give up those that were away long enough ago; remember when the others were away first."""
+    async def _withdraw(
+        self, sources: Sequence[UnverifiedSource], looked_at: float, now: Now
+    ) -> list[UnverifiedSource]:
+        """Give up those that were away long enough ago; remember when the others were away first, and return them."""
         if new := [source for source in sources if _key(source) not in self._away_since]:
             log.warning("file cannot be found in processing/: it is looked for once more", extra=_first_of(new))
         self._away_since |= {_key(source): looked_at for source in new}
@@ -147,13 +166,13 @@ class Verifier:
         for source in gone:
             log.warning("file has gone before it was sent: it is not bought", extra=_facts(source))
             del self._away_since[_key(source)]
-        return {Verdict.CHANGED if source in gone else Verdict.WAITING for source in sources}
+        return [source for source in sources if source not in gone]
 
-    def _wait_for(self, sources: Sequence[UnverifiedSource], looked_at: float) -> set[Verdict]:
+    def _wait_for(self, sources: Sequence[UnverifiedSource], looked_at: float) -> Sequence[UnverifiedSource]:
         if new := [source for source in sources if _key(source) not in self._unreadable_at]:
             log.warning("file cannot be read once more: what it asks for waits until it can", extra=_first_of(new))
         self._unreadable_at |= {_key(source): looked_at for source in sources}
-        return {Verdict.WAITING for _ in sources}
+        return sources
 
 
 def _without(moments: Mapping[_Key, float], keys: set[_Key], now: Now) -> dict[_Key, float]:

@@ -46,6 +46,8 @@ class SealedBatch:
     is_probe: bool
     held_reason: str | None
     """Why it waits between its tries while others go on."""
+    file_trouble: str | None
+    """Which of its files could not be told to be as it was read, when they were looked at last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class DispatchStore:
         """Return the batches that may be sent, oldest first; those that wait for a person may not."""
         rows = await self._database.all(
             "SELECT id, lane, betas, request_count, (SELECT nonce FROM sendings WHERE batch_id = batches.id "
-            "ORDER BY intended_at DESC LIMIT 1), refusal, is_joined, break_count, is_probe, held_reason "
+            "ORDER BY intended_at DESC LIMIT 1), refusal, is_joined, break_count, is_probe, held_reason, file_trouble "
             "FROM batches WHERE state = 'sealed' AND needs_person = 0 ORDER BY id"
         )
         return [
@@ -144,9 +146,12 @@ class DispatchStore:
                 break_count=break_count,
                 is_probe=bool(is_probe),
                 held_reason=held_reason,
+                file_trouble=file_trouble,
             )
-            for id_, lane, betas, count, replaces, refusal, is_joined, break_count, is_probe, held_reason in rows
-        ]
+            for (
+                id_, lane, betas, count, replaces, refusal, is_joined, break_count, is_probe, held_reason, file_trouble
+            ) in rows
+        ]  # fmt: skip
 
     async def has_open_probe(self) -> bool:
         """Say whether a request that was sent alone, to see how the account fares, has not ended."""
@@ -256,6 +261,11 @@ class DispatchStore:
         """Record why a batch waits between its tries while others go on."""
         async with self._database.transaction() as transaction:
             await transaction.run("UPDATE batches SET held_reason = ? WHERE id = ?", (reason, batch_id))
+
+    async def note_file_trouble(self, batch_id: int, trouble: str | None) -> None:
+        """Record which file of a batch could not be told to be as it was read; None: all could."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE batches SET file_trouble = ? WHERE id = ?", (trouble, batch_id))
 
     async def doubts(self) -> list[Doubt]:
         """Return the batches in doubt, oldest first."""

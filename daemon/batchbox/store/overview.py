@@ -82,7 +82,8 @@ class OverviewStore:
         """Return the batches that have not come to their end, oldest first."""
         rows = await self._database.all(
             "SELECT b.id, b.state, b.lane, b.request_count, b.sealed_at, b.api_id, s.nonce, s.intended_at, "
-            "b.expires_at, b.created_at, b.lost_reason, iif(b.state = 'sealed', b.held_reason, NULL) "
+            "b.expires_at, b.created_at, b.lost_reason, "
+            "iif(b.state = 'sealed', coalesce(b.file_trouble, b.held_reason), NULL) "
             "FROM batches AS b LEFT JOIN sendings AS s ON s.nonce = "
             "(SELECT nonce FROM sendings WHERE batch_id = b.id ORDER BY intended_at DESC LIMIT 1) "
             "WHERE b.state IN ('sealed', 'submitting', 'in_progress', 'ended', 'lost') ORDER BY b.id"

@@ -141,6 +141,7 @@ CREATE TABLE batches (
     break_count   INTEGER NOT NULL DEFAULT 0, -- uploads that the connection or a 5xx ended
     is_probe      INTEGER NOT NULL DEFAULT 0, -- one request that tries whether the account has credit again
     held_reason   TEXT,                      -- why it waits although others may go, for people to see
+    file_trouble  TEXT,                      -- which file could not be told to be as it was read, for people to see
     needs_person  INTEGER NOT NULL DEFAULT 0  -- never sent before a person says so
 ) STRICT;
 CREATE INDEX batches_by_state ON batches (state, id);

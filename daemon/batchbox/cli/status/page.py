@@ -61,7 +61,7 @@ def page(situation: Situation, *, grace_seconds: float) -> RenderableType:
     """Return everything as one renderable."""
     tables = [*_lanes(situation), *_batches(situation)]
     notes = [*_holds(situation), *_doubts(situation, grace_seconds), *_losses(situation), *_urgent(situation)]
-    notes += [*_held(situation), *_orphans(situation)]
+    notes += [*_waiting(situation), *_held(situation), *_orphans(situation)]
     return Group(_head(situation), *(Padding(part, (1, 0, 0, 0)) for part in [*tables, *notes]))
 
 
@@ -195,6 +195,14 @@ def _candidates(doubts: Sequence[BatchOverview], situation: Situation) -> str:
         return ""
     judged = f", {len(unreadable)} of which only a person can judge" if unreadable else ""
     return f"Candidates at the API: {len(still_open)}{judged}. "
+
+
+def _waiting(situation: Situation) -> Iterator[Text]:
+    held = {one.batch_id for one in situation.held}
+    waiting = {batch.id: batch.held_reason for batch in situation.batches if batch.held_reason and batch.id not in held}
+    for batch_id, reason in [*waiting.items()][:BATCHES_SHOWN_MAX]:
+        text = Text(f"Waiting: batch {batch_id}. ", style="bold yellow")
+        yield text.append(f"It is tried again by itself, others go on: {_sentence(reason)}", style="not bold default")
 
 
 def _held(situation: Situation) -> Iterator[Text]:
