@@ -1,9 +1,10 @@
 """Two daemons on one root: one where it is, one that sees it over SSH as another machine would."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,8 @@ pytestmark = [
 ]
 
 WAVE = 60
-FILES_MAX = 20 * WAVE
+FILES_MIN = 3 * WAVE
+FILES_MAX = 10 * WAVE
 MOUNT = "reconnect,ServerAliveInterval=1"
 
 
@@ -76,21 +78,35 @@ def taken_by(daemon: Daemon) -> int:
     return daemon.log.count("file taken")
 
 
+@asynccontextmanager
+async def head_start(*daemons: Daemon) -> AsyncIterator[None]:
+    """Let the one that has taken more stand still until the other has taken something of what is dropped."""
+    behind, ahead = sorted(daemons, key=taken_by)
+    before = taken_by(behind)
+    ahead.signal(signal.SIGSTOP)
+    try:
+        yield
+        await until(lambda: taken_by(behind) > before, "the slower one has taken something")
+    finally:
+        ahead.signal(signal.SIGCONT)
+
+
 async def test_every_file_is_claimed_by_one_of_them(machines: Machines) -> None:
-    """The slower one begins a little earlier, so that they meet in the middle, until each has won some."""
+    """They race for some waves; then whoever has won less gets a head start, until each has won some."""
     here, there = machines.here, machines.there
-    here.configure(inbox={"quiet": 0.3})
-    there.configure(inbox={"quiet": 0.1, "rescan": 0.1})
+    for site in (here, there):
+        site.configure(inbox={"quiet": 0.1, "rescan": 0.1})
     stems: list[str] = []
 
     with machines.mount():
         async with here.daemon() as near, there.daemon() as far:
             await near.says("started")
             await far.says("started")
-            while len(stems) < WAVE or (len(stems) < FILES_MAX and not (taken_by(near) and taken_by(far))):
+            while len(stems) < FILES_MIN or (len(stems) < FILES_MAX and not (taken_by(near) and taken_by(far))):
                 wave = [f"file-{number}" for number in range(len(stems), len(stems) + WAVE)]
-                for number, stem in enumerate(wave):
-                    drop((here, there)[number % 2], stem)
+                async with head_start(near, far) if len(stems) >= FILES_MIN - WAVE else nullcontext():
+                    for number, stem in enumerate(wave):
+                        drop((here, there)[number % 2], stem)
                 stems += wave
                 await here.answers(*wave, seconds=40)
             await here.settles()
