@@ -18,6 +18,8 @@ PACKAGES: Mapping[str, str] = {
     "dd": "coreutils",
     "fallocate": "util-linux",
     "fusermount3": "fuse3",
+    "lowntfs-3g": "ntfs-3g",
+    "mkntfs": "ntfs-3g",
     "mv": "coreutils",
     "perl": "perl-base",
     "rsync": "rsync",
