@@ -128,7 +128,7 @@ async def test_a_batch_that_waits_while_others_go_on_is_told_with_the_reason(hom
 
     shown = page(home)
 
-    assert f"Waiting: batch {held}. It is tried again by itself, others go on: its upload was ended 3 times." in shown
+    assert f"Waiting: batch {held}. It is tried again by itself: its upload was ended 3 times." in shown
     assert f"Waiting: batch {waiting}. " in shown
     assert "late.md cannot be read once more." in shown
 

@@ -402,7 +402,7 @@ async def test_a_look_that_fails_is_no_change(bench: Bench, caplog: pytest.LogCa
     assert [record.message for record in caplog.records].count(
         "file cannot be read once more: what it asks for waits until it can"
     ) == 1
-    assert bench.rows("SELECT file_trouble FROM batches") == [(f"{claim} cannot be read once more",)]
+    assert bench.rows("SELECT file_trouble FROM batches") == [(f"fax/{claim} cannot be read once more",)]
 
     await bench.settle()
     assert asked(bench) == ["question"]

@@ -120,7 +120,7 @@ class Verifier:
             "cannot be found": await self._withdraw(found[Comparison.GONE], looked_at, now),
             "cannot be read once more": self._wait_for(found[Comparison.UNREADABLE], looked_at),
         }
-        waiting = [f"{shown(source.claim)} {why}" for why, of_kind in waits.items() for source in of_kind]
+        waiting = [f"{shown(f'{lane}/{source.claim}')} {why}" for why, of_kind in waits.items() for source in of_kind]
         if len(waiting) < len(sources) - len(found[Comparison.SAME]):
             return Outlook(verdict=Verdict.CHANGED)
         if waiting:

@@ -202,7 +202,7 @@ def _waiting(situation: Situation) -> Iterator[Text]:
     waiting = {batch.id: batch.held_reason for batch in situation.batches if batch.held_reason and batch.id not in held}
     for batch_id, reason in [*waiting.items()][:BATCHES_SHOWN_MAX]:
         text = Text(f"Waiting: batch {batch_id}. ", style="bold yellow")
-        yield text.append(f"It is tried again by itself, others go on: {_sentence(reason)}", style="not bold default")
+        yield text.append(f"It is tried again by itself: {_sentence(reason)}", style="not bold default")
 
 
 def _held(situation: Situation) -> Iterator[Text]:
