@@ -16,6 +16,7 @@ from batchbox.folders.manifests import Manifests
 from batchbox.folders.root import open_root, read_identity
 from batchbox.model import Instance
 from batchbox.service import recovering
+from batchbox.service.entering import RecoverSettings
 from batchbox.service.ground import Ground, require_current
 from batchbox.service.signs import Bell, Bells
 from batchbox.service.wiring import Stages, wire
@@ -90,9 +91,7 @@ class RecoveryBench(Bench):
     async def recover(self, other: Instance | None = None) -> recovering.Recovered:
         """Run `recover`, as a process of its own."""
         await self.stop()
-        settings = recovering.RecoverSettings(
-            base_url=self.settings.api.base_url, key_hash=b"key", extension=lambda _: "md"
-        )
+        settings = RecoverSettings(base_url=self.settings.api.base_url, key_hash=b"key", extension=lambda _: "md")
         async with self.opened() as (ground, stages):
             return await recovering.recover(settings, ground, other, recorder=stages.recorder, now=self.now)
 
