@@ -58,6 +58,27 @@ def test_what_is_clear_waits_for_nobody(batch: RefusedBatch, several: Fate, alon
     assert fates == [several, alone]
 
 
-@pytest.mark.parametrize("count", [1, 8])
-def test_what_others_are_held_for_holds_these_too(count: int) -> None:
-    assert fate_of(replace(WHOLE, request_count=count), own_betas=OWN, is_held_for=True) is Fate.HOLD
+def test_what_others_are_held_for_holds_one_that_is_alone() -> None:
+    """Several may have one among them that is like those, and neighbours of it that are not."""
+    fates = [fate_of(replace(WHOLE, request_count=count), own_betas=OWN, is_held_for=True) for count in (8, 1)]
+
+    assert fates == [Fate.HALVE, Fate.HOLD]
+
+
+@pytest.mark.parametrize(
+    ("other_half", "several", "alone"),
+    [
+        pytest.param(None, Fate.HALVE, Fate.HOLD, id="nothing to compare it with"),
+        pytest.param(replace(OTHER, state=BatchState.IN_PROGRESS), Fate.HALVE, Fate.FAIL, id="accepted"),
+        pytest.param(replace(REFUSED_ALIKE, refusal="about anthropic-beta"), Fate.JOIN, Fate.JOIN, id="refused alike"),
+    ],
+)
+def test_words_that_may_be_about_the_header_fail_nobody_unless_a_neighbour_went_through(
+    other_half: OtherHalf | None, several: Fate, alone: Fate
+) -> None:
+    """A batch that was accepted asked for the same betas."""
+    batch = replace(WHOLE, betas=tuple(OWN), refusal="about anthropic-beta", other_half=other_half)
+
+    fates = [fate_of(replace(batch, request_count=count), own_betas=OWN, is_held_for=False) for count in (8, 1)]
+
+    assert fates == [several, alone]

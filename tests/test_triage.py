@@ -18,6 +18,7 @@ from batchbox.triage import (
     is_about_own_header,
     is_known,
     judge_line,
+    may_be_about_own_header,
     names_a_request,
     retry_after_seconds,
     trouble_from,
@@ -88,8 +89,10 @@ def test_a_400_about_money_is_the_accounts_and_not_the_batchs(message: str) -> N
     assert outcome.trouble.kind is TroubleKind.BILLING
 
 
-def test_the_spend_limit_is_recognised_at_the_beginning_only() -> None:
-    failure = shaped(400, "invalid_request_error", f"requests.0: bad value {SPEND_LIMIT!r}")
+@pytest.mark.parametrize("message", [SPEND_LIMIT, CREDIT])
+def test_what_is_about_money_is_recognised_at_the_beginning_only(message: str) -> None:
+    """Further on the API may repeat what a request says, which must not hold everybody's."""
+    failure = shaped(400, "invalid_request_error", f"requests.0: bad value {message!r}")
 
     outcome = create_outcome(failure, body_was_handed_out=True)
 
@@ -374,20 +377,49 @@ BETAS = [*OWN, "asked-for-beta"]
 
 
 @pytest.mark.parametrize(
-    ("refusal", "own", "files"),
+    ("message", "own", "files"),
     [
         ("Unexpected value(s) `output-300k-2026-03-24` for the `anthropic-beta` header.", True, False),
         ("Unexpected value(s) `configured-beta` for the `anthropic-beta` header.", True, False),
         ("Unexpected value(s) `asked-for-beta` for the `anthropic-beta` header.", False, True),
-        ("anthropic-beta: too long", True, False),
+        ("Unexpected value(s) `configured-beta`, `asked-for-beta` for the `anthropic-beta` header.", False, True),
+        ("Unexpected value(s) `configured-beta-2` for the `anthropic-beta` header.", False, False),
+        ("Unexpected value(s) `configured-beta` for the `anthropic-beta` header of requests.3", False, False),
+        ("There is no beta asked-for-beta.", False, True),
+        ("There is no beta asked-for-beta-2, only-asked-for-beta and asked-for-beta.2", False, False),
+        ("requests.0.params.model: asked-for-beta", False, False),
+        ("requests.0.params.anthropic-beta: Extra inputs are not permitted", False, False),
+        ("model: Unexpected value(s) `configured-beta` for the `anthropic-beta` header.", False, False),
+        ("anthropic-beta: too long", False, False),
         ("requests.0.custom_id: String should match pattern", False, False),
         ("the organization may not do this", False, False),
     ],
 )
-def test_a_refusal_blames_our_own_header_the_files_betas_or_neither(refusal: str, own: bool, files: bool) -> None:
-    """Ours is in every batch, so it holds all sending; theirs is the files' fault."""
+def test_a_refusal_blames_our_own_header_the_files_betas_or_neither(message: str, own: bool, files: bool) -> None:
+    """Ours is in every batch, so it holds all sending; theirs is the files' fault. Requests may repeat either."""
+    refusal = f"400 invalid_request_error: {message}"
+
     assert is_about_own_header(refusal, betas=BETAS, own_betas=OWN) is own
     assert blames_betas(refusal, betas=BETAS, own_betas=OWN) is files
+
+
+@pytest.mark.parametrize(
+    ("message", "betas", "may"),
+    [
+        ("configured-beta has been withdrawn", OWN, True),
+        ("anthropic-beta: too long", OWN, True),
+        ("anthropic-beta: too long", BETAS, False),
+        ("model: configured-beta-2", OWN, False),
+        ("requests.0.params.anthropic-beta: Extra inputs are not permitted", OWN, False),
+    ],
+)
+def test_words_about_what_every_batch_asks_for_may_be_about_the_header(
+    message: str, betas: list[str], may: bool
+) -> None:
+    """Unless they point at a request, or the batch asked for more."""
+    refusal = f"400 invalid_request_error: {message}"
+
+    assert may_be_about_own_header(refusal, betas=betas, own_betas=OWN) is may
 
 
 @pytest.mark.parametrize(

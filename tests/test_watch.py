@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from batchbox.watch import Watcher
-from mounting import mounted, needs_mounts
+from mounting import mounted, needs_mounts, shared
 
 LIMIT_SECONDS = 15.0
 TRY_SECONDS = 0.4
@@ -315,3 +315,22 @@ async def test_it_asks_nothing_of_the_watcher_that_is_going_away(inbox: Path, ca
             assert await watch.is_rung()
 
     assert watch.told == []
+
+
+@needs_mounts
+async def test_a_share_that_hangs_as_the_watch_begins_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "there" / "inbox").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    stop = anyio.Event()
+    watcher = Watcher(lambda: None)
+    with shared(tmp_path / "there", at=tmp_path / "here") as share:
+        found = (tmp_path / "here" / "inbox").stat()
+        share.hang()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watcher.run, stop)
+                watcher.watch({tmp_path / "here" / "inbox": (found.st_dev, found.st_ino)})
+                await anyio.sleep(TRY_SECONDS)  # would not end: it is the loop itself that is held up
+                stop.set()
+        finally:
+            share.answer()

@@ -114,9 +114,12 @@ def stem_for(custom_id: CustomId) -> str:
 
 def with_suffix_number(name: str, n: int) -> str:
     """Return the n-th choice for a name: itself, then with `__2`, `__3` … before the extension, within 255 bytes."""
-    if n == 1:
-        return name
-    suffix = f"__{n}"
+    return name if n == 1 else with_suffix(name, str(n))
+
+
+def with_suffix(name: str, text: str) -> str:
+    """Return the name with `__` and a text before the extension, within 255 bytes."""
+    suffix = f"__{text}"
     stem, extension = _split_extension(cut_to_bytes(name, NAME_BYTES_MAX - len(suffix)))
     return f"{stem}{suffix}{extension}"
 

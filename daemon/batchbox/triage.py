@@ -22,10 +22,19 @@ CLAMPED_SHARE = 0.9
 SPEND_LIMIT_START = "You have reached your specified API usage limits"
 """How the message of a 400 begins that is about a spend limit (the API's documentation)."""
 
-CREDIT_PART = "credit balance is too low"
-"""What a message contains that is about the account's credit (the API's documentation)."""
+CREDIT_START = "Your credit balance is too low"
+"""How the message of a 400 begins that is about the account's credit (the API's documentation).
+
+Further on in a message these words may be a request's own, which the API repeats.
+"""
 
 BETA_HEADER = "anthropic-beta"
+
+_BETAS_REFUSED = re.compile(r"400 \w+: Unexpected value\(s\) (?P<values>.{1,2000}?) for the `?anthropic-beta`? header")
+"""How a refusal begins that is about the header, which is the same for all requests of a batch.
+
+Only the beginning counts: further on the words may be a request's own.
+"""
 
 _REQUEST_NAMED = re.compile(r"\brequests?\W{0,3}[0-9]+|custom_id")
 
@@ -154,18 +163,36 @@ def create_outcome(
 
 
 def is_about_own_header(refusal: str, *, betas: Collection[str], own_betas: Collection[str]) -> bool:
-    """Say whether a refusal is about a beta that every batch asks for, or about the header without naming any.
+    """Say whether a refusal is about the header, and about a beta that every batch asks for.
 
-    Then every batch would be refused, and none of the requests is to blame.
+    Then none of the requests is to blame.
     """
-    if any(beta in refusal for beta in own_betas):
-        return True
-    return BETA_HEADER in refusal and not blames_betas(refusal, betas=betas, own_betas=own_betas)
+    header = _BETAS_REFUSED.match(refusal)
+    if header is None or blames_betas(refusal, betas=betas, own_betas=own_betas):
+        return False
+    return not names_a_request(refusal[header.end() :]) and any(_names(header["values"], beta) for beta in own_betas)
 
 
 def blames_betas(refusal: str, *, betas: Collection[str], own_betas: Collection[str]) -> bool:
-    """Say whether a refusal names a beta that files asked for: every request of the batch did."""
-    return any(beta in refusal for beta in betas if beta not in own_betas)
+    """Say whether a refusal names a beta that files asked for: every request of the batch did.
+
+    One that points at a request does not: it may repeat what that request says.
+    """
+    header = _BETAS_REFUSED.match(refusal)
+    if header is None and names_a_request(refusal):
+        return False
+    named = refusal if header is None else header["values"]
+    return any(_names(named, beta) for beta in betas if beta not in own_betas)
+
+
+def may_be_about_own_header(refusal: str, *, betas: Collection[str], own_betas: Collection[str]) -> bool:
+    """Say whether a refusal of a batch that asks for what every batch does names the header or a beta in it.
+
+    It may be about them, or repeat what a request says.
+    """
+    if names_a_request(refusal) or not set(betas) <= set(own_betas):
+        return False
+    return any(_names(refusal, name) for name in (BETA_HEADER, *own_betas))
 
 
 def names_a_request(refusal: str) -> bool:
@@ -224,6 +251,11 @@ def what_to_do(error_type: str) -> str:
     return _WHAT_TO_DO.get(error_type, "Read the message, correct what it names, and drop the file again.")
 
 
+def _names(text: str, beta: str) -> bool:
+    """Say whether the text holds the beta's name, and not merely one that contains it."""
+    return re.search(rf"(?<![\w.-]){re.escape(beta)}(?![\w-]|\.\w)", text) is not None
+
+
 def _is_a_certain_no(failure: Failure) -> bool:
     return (
         failure.is_api_shaped
@@ -275,7 +307,7 @@ def _shown(text: str) -> str:
 
 
 def _is_about_money(message: str) -> bool:
-    return message.startswith(SPEND_LIMIT_START) or CREDIT_PART in message
+    return message.startswith((SPEND_LIMIT_START, CREDIT_START))
 
 
 def _judge_answer(facts: LineFacts) -> Answered | Incomplete:

@@ -6,10 +6,13 @@ So it is started anew whenever the folders have changed, and whenever it has end
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from watchfiles import awatch
 
 from batchbox.timing import backoff_seconds
@@ -68,6 +71,8 @@ class Watcher:
         self._again.set()
 
     async def _watch_until_told(self, folders: Folders) -> None:
+        if not await self._answer(folders):
+            return
         self._ring()  # what came between the listing and the watch, which begins before anybody can answer the bell
         changes = awatch(
             *folders,
@@ -87,6 +92,17 @@ class Watcher:
                 self._folders = {}  # until the listing for which the bell was rung tells of what is there now
                 return
 
+    async def _answer(self, folders: Folders) -> bool:
+        """Look into the folders from a thread; return False if others are to be watched before these answer.
+
+        To begin the watch below holds the whole process for as long as a folder of a share does not answer.
+        """
+        async with anyio.create_task_group() as looking:
+            looking.start_soon(_cancel_after, self._again, looking.cancel_scope)
+            await anyio.to_thread.run_sync(_look_into, list(folders), abandon_on_cancel=True)
+            looking.cancel_scope.cancel()
+        return not self._again.is_set()
+
     async def _rest(self, error: Exception) -> None:
         """Say once why there are no events, and wait before the next try."""
         self._failures += 1
@@ -97,6 +113,18 @@ class Watcher:
         seconds = backoff_seconds(self._failures, first=RESTART_SECONDS_FIRST, longest=RESTART_SECONDS_MAX)
         with anyio.move_on_after(seconds):
             await self._again.wait()
+
+
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _look_into(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        # What `stat` says may be remembered from before; what is wrong, the watch itself will say.
+        with suppress(OSError), os.scandir(folder) as entries:
+            next(entries, None)
 
 
 def _why(error: Exception) -> str:

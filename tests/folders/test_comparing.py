@@ -10,6 +10,7 @@ from batchbox.folders.reading import Claim
 from batchbox.folders.root import folder, open_root
 from batchbox.model import INBOX_LANE, Lane
 
+from .leasing import leased
 from .site import INSTANCE, Site
 from .test_inbox_listing import bind_socket
 from .test_reading import dangling
@@ -105,3 +106,15 @@ async def test_a_file_that_we_may_not_read_has_not_changed(site: Site) -> None:
     (site.claims_folder() / claim.name).chmod(0o000)
 
     assert await compare(site, known(claim, b"content")) == [Comparison.UNREADABLE]
+
+
+async def test_a_file_that_somebody_has_a_lease_on_says_nothing_and_keeps_no_other_waiting(site: Site) -> None:
+    """Whoever dropped it may take one after the claim, and again whenever it was broken."""
+    kept, other = (site.claimed(f"{number}.md", b"content") for number in range(2))
+    files = [known(claim, b"content") for claim in (kept, other)]
+
+    with leased(site.claims_folder() / kept.name):
+        meanwhile = await compare(site, *files)
+
+    assert meanwhile == [Comparison.UNREADABLE, Comparison.SAME]
+    assert await compare(site, *files) == [Comparison.SAME, Comparison.SAME]

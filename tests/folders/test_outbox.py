@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from batchbox.folders.root import Root
 from batchbox.model import INBOX_LANE, CustomId, Lane
 
 from .failing import FailingOs
+from .leasing import leased
 from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
 
 
@@ -74,6 +76,11 @@ def contents(site: Site) -> dict[str, bytes]:
 async def publish(site: Site, group: Sequence[Publication]) -> Published:
     """Publish in the inbox's own lane."""
     return await outbox(site).publish(INBOX_LANE, group)
+
+
+def link(path: Path) -> None:
+    """Put a link there."""
+    path.symlink_to("/etc/passwd")
 
 
 def visible(folder: Path) -> set[str]:
@@ -145,7 +152,7 @@ async def test_no_marker_is_visible_if_a_text_could_not_be_shown(site: Site, mon
     assert not any(name.endswith(".json") for name in visible(site.path / "outbox"))
 
 
-@pytest.mark.parametrize("number", [errno.EBUSY, errno.EACCES, errno.ETXTBSY, errno.EPERM])
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EACCES, errno.ETXTBSY, errno.EPERM, errno.ENOENT])
 @pytest.mark.parametrize("refused", ["a.md", "a.result.json"])
 async def test_a_name_that_is_refused_keeps_no_other_request_waiting(
     site: Site, monkeypatch: pytest.MonkeyPatch, refused: str, number: int
@@ -161,6 +168,42 @@ async def test_a_name_that_is_refused_keeps_no_other_request_waiting(
     assert published == Published(refused={"a"})
     left = {"a.md"} - {refused}
     assert names_in(site.path / "outbox") == {"b.md", "b.result.json", *left}
+
+
+@pytest.mark.parametrize("instead", [None, link, os.mkdir, os.mkfifo])
+@pytest.mark.parametrize("robbed", [0, 1])
+async def test_a_part_that_somebody_took_away_keeps_no_other_request_waiting(
+    site: Site, robbed: int, instead: Callable[[Path], None] | None
+) -> None:
+    """Whatever lies in its place is not opened for good, and bears no answer's name."""
+    files = [("a.md", b"a"), ("a.result.json", b"{}"), ("b.result.json", b"{}")]
+    group = await write(site, *files, use=StemUse.NEW)
+    part = site.path / "outbox" / group[robbed].part.name
+    part.unlink()
+    if instead is not None:
+        instead(part)
+
+    published = await publish(site, group)
+
+    assert published == Published(refused={"a"})
+    assert visible(site.path / "outbox") == {"b.result.json"}
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_an_old_answer_stays_while_a_part_of_the_new_one_is_missing(
+    site: Site, is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Root, "is_local", is_local)
+    old = {"a.md": b"old", "a.result.json": document()}
+    put(site, old)
+    more = [(f"b{number}.md", b"b") for number in range(SYNC_ALONE_UP_TO)]
+    group = await write(site, ("a.md", b"new"), ("a.result.json", b"{}"), *more, replaces=old_of("a"))
+    (site.path / "outbox" / group[0].part.name).unlink()
+
+    published = await publish(site, group)
+
+    assert published == Published(refused={"a"})
+    assert contents(site) == {**old, **dict(more)}
 
 
 async def test_a_name_that_is_refused_and_given_already_is_well(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,6 +440,41 @@ async def test_what_this_instance_left_behind_is_removed_and_nothing_else(site: 
     assert names_in(site.path / "outbox" / "reports") == set()
 
 
+async def test_after_the_first_time_only_the_lanes_that_were_written_to_are_tidied(site: Site) -> None:
+    """Whoever may drop files can make folders in outbox/ without end, and every failure leads here again."""
+    box = outbox(site)
+    other = site.path / "outbox" / "other"
+    other.mkdir()
+    part = other / f".bb-{INSTANCE}-0000000000000000.part"
+    seen = []
+    for _ in range(2):
+        part.touch()
+        await write(site, ("a.md", b"text"), box=box)
+        await write(site, ("b.md", b"text"), lane=Lane("reports"), box=box)
+        await box.remove_leftovers(stems_in_use=[])
+        seen.append(names_in(other))
+
+    assert seen == [set(), {part.name}]
+    assert names_in(site.path / "outbox") == {"other", "reports"}
+    assert names_in(site.path / "outbox" / "reports") == set()
+
+
+async def test_what_somebody_else_removes_while_it_is_tidied_is_no_trouble(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = outbox(site)
+    await box.remove_leftovers(stems_in_use=[])
+    await write(site, ("b.md", b"text"), lane=Lane("reports"), box=box)
+    shutil.rmtree(site.path / "outbox" / "reports")
+    gone, _ = [one.part.name for one in await write(site, ("a.md", b"text"), ("a.result.json", b"{}"), box=box)]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox_module, "os", FailingOs(errno.ENOENT, {gone}))
+        await box.remove_leftovers(stems_in_use=[])
+
+    assert names_in(site.path / "outbox") == {gone}
+
+
 async def test_links_to_folders_are_not_tidied_in(site: Site) -> None:
     elsewhere = site.path.with_name("elsewhere")
     elsewhere.mkdir()
@@ -409,13 +487,17 @@ async def test_links_to_folders_are_not_tidied_in(site: Site) -> None:
     assert bait.exists()
 
 
-async def test_all_files_are_told_hidden_ones_and_other_peoples_too_and_no_folders(site: Site) -> None:
-    """An answer may have the name of a lane, whose outbox is a folder beside it."""
+async def test_all_that_an_answer_cannot_be_called_is_told(site: Site) -> None:
+    """Hidden files and other people's too; but an answer may have the name of a lane, whose folder is beside it."""
     (site.path / "outbox" / "mine.txt").touch()
+    (site.path / "outbox" / "plain").touch()
     (site.path / "outbox" / "reports").mkdir()
+    (site.path / "outbox" / "letter.md").mkdir()
     group = await write(site, ("a.md", b"text"))
 
-    assert set(await outbox(site).names(INBOX_LANE)) == {"mine.txt", group[0].part.name}
+    names = set(await outbox(site).names(INBOX_LANE))
+
+    assert names == {"mine.txt", "plain", "letter.md", group[0].part.name}
 
 
 @pytest.mark.parametrize("taken", ["a.md", "a.result.json"])
@@ -492,11 +574,6 @@ async def test_a_stem_is_known_by_its_document_and_else_by_its_text(site: Site) 
     assert await known(site, "a__3", "a__5", replaces=old_of("a__5", custom_id="a")) == "a__5"
 
 
-def link(path: Path) -> None:
-    """Put a link there."""
-    path.symlink_to("/etc/passwd")
-
-
 @pytest.mark.parametrize("occupy", [link, os.mkdir, os.mkfifo])
 @pytest.mark.parametrize("name", ["a.result.json", "a.md"])
 async def test_what_is_no_file_is_nobodys(site: Site, occupy: Callable[[Path], None], name: str) -> None:
@@ -504,6 +581,17 @@ async def test_what_is_no_file_is_nobodys(site: Site, occupy: Callable[[Path], N
     occupy(site.path / "outbox" / name)
 
     assert await known(site, "a", replaces=old_of("a")) is None
+
+
+async def test_what_somebody_has_a_lease_on_is_nobodys(site: Site) -> None:
+    put(site, {"a.result.json": b"theirs", "a.md": b"text"})
+    group = await write(site, ("a.md", b"text"), ("a.result.json", b"{}"))
+
+    with leased(site.path / "outbox" / "a.result.json"), leased(site.path / "outbox" / "a.md"):
+        known_stem, published = await known(site, "a"), await publish(site, group)
+
+    assert (known_stem, published) == (None, Published(taken={"a"}))
+    assert contents(site) == {"a.result.json": b"theirs", "a.md": b"text"}
 
 
 async def test_nothing_is_written_while_the_root_is_away(site: Site) -> None:

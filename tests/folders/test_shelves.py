@@ -1,12 +1,16 @@
+import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from batchbox.folders import shelves as module
 from batchbox.folders.layout import Presence
-from batchbox.folders.shelves import Move, Original, Rejected, Shelves
+from batchbox.folders.shelves import NUMBERED_MAX, Move, Original, Rejected, Shelves
 from batchbox.model import INBOX_LANE, Lane
+from batchbox.naming import with_suffix_number
 
 from .site import INSTANCE, OTHER_INSTANCE, Site, names_in
 
@@ -162,6 +166,13 @@ async def test_moving_again_after_a_crash_leaves_what_has_arrived_alone(site: Si
     assert (site.path / "rejected" / "a.json").read_bytes() == b"ours"
 
 
+async def test_where_nothing_is_to_be_moved_a_folder_that_is_none_is_no_fault(site: Site) -> None:
+    """A lane's originals must not wait for its folder in rejected/."""
+    (site.path / "rejected" / "reports").write_text("no folder")
+
+    assert await shelves(site).put_aside(Lane("reports"), []) == []
+
+
 async def test_what_is_moved_to_rejected_is_the_link_and_not_what_it_leads_to(site: Site) -> None:
     secret = site.path.with_name("secret")
     secret.write_text("secret")
@@ -249,3 +260,108 @@ async def test_originals_whose_time_has_come_are_deleted_and_no_others(site: Sit
     await shelves(site).remove_done(Lane("reports"), ["a.md", "gone.md"])
 
     assert names_in(site.path / "done" / "reports") == {"b.md"}
+
+
+def take_all_numbers(folder: Path, *, content: bytes = b"somebody else's") -> set[str]:
+    """Put a file under every name that is numbered; return the names."""
+    taken = {with_suffix_number("a.json", number) for number in range(1, NUMBERED_MAX + 1)}
+    for name in taken:
+        (folder / name).write_bytes(content)
+    return taken
+
+
+async def test_beyond_the_numbers_each_file_has_a_name_of_its_own_at_once(site: Site) -> None:
+    """However many there are, nothing is looked for among them, and asking again gives the same name."""
+    taken = take_all_numbers(site.path / "rejected")
+
+    names = [await reject(site, "a.json", words=words) for words in (b"one", b"two", b"one")]
+
+    (first,), (second,), (again,) = names
+    assert first == again != second
+    assert all(re.fullmatch(r"a__[0-9a-f]{16}\.json", name) for name in (first, second))
+    assert names_in(site.path / "rejected") == {*taken, f"{first}.error.txt", f"{second}.error.txt"}
+
+
+async def test_beyond_the_numbers_an_explanation_cut_short_is_ours_whoever_else_is_at_home(site: Site) -> None:
+    """Nobody else's has that name."""
+    take_all_numbers(site.path / "rejected")
+    await Presence(site.root, OTHER_INSTANCE).establish()
+    (target,) = await reject(site, "a.json")
+    explanation = site.path / "rejected" / f"{target}.error.txt"
+    explanation.write_bytes(WORDS[:5])
+
+    assert await reject(site, "a.json") == [target]
+
+    assert explanation.read_bytes() == WORDS
+
+
+@pytest.mark.parametrize("top", ["rejected", "done"])
+async def test_what_stands_under_the_name_of_its_own_stays_and_the_file_waits_alone(site: Site, top: str) -> None:
+    """Somebody put it there on purpose: the others go on."""
+    take_all_numbers(site.path / top)
+    claim, other = site.claimed("a.json", b"ours"), site.claimed("b.json", b"another")
+    both = [claim, other]
+
+    async def take() -> list[str]:
+        if top == "done":
+            originals = [Original(name=one.name.partition("~")[2], claim=one.name) for one in both]
+            return await shelves(site).take_done_names(INBOX_LANE, originals)
+        return await reject(site, "a.json", "b.json")
+
+    target, _ = await take()
+    (site.path / top / target).unlink(missing_ok=True)
+    (site.path / top / target).write_bytes(b"put there")
+    targets = await take()
+    moves = [Move(claim=one.name, target=name) for one, name in zip(both, targets, strict=True)]
+    move = shelves(site).archive if top == "done" else shelves(site).put_aside
+    stuck = await move(INBOX_LANE, moves)
+
+    assert targets == [target, "b.json"]
+    assert stuck == [site.path / top / target]
+    assert (site.path / top / target).read_bytes() == b"put there"
+    assert (site.path / top / "b.json").read_bytes() == b"another"
+    assert names_in(site.claims_folder()) == {claim.name}
+
+
+@pytest.mark.parametrize("raw", [b"a" * 252 + b".md", "ü".encode() * 126 + b".md", b"\xff" * 255, b"x." + b"e" * 253])
+async def test_beyond_the_numbers_a_name_of_any_length_fits_with_its_explanation(site: Site, raw: bytes) -> None:
+    name = os.fsdecode(raw)
+    names = [(await reject(site, name, words=b"%02d" % number))[0] for number in range(NUMBERED_MAX + 2)]
+    originals = [Original(name=name, claim=f"claim-{number:02d}") for number in range(NUMBERED_MAX + 2)]
+
+    done = await shelves(site).take_done_names(INBOX_LANE, originals)
+
+    assert len(set(names)) == len(set(done)) == NUMBERED_MAX + 2
+    assert len(names_in(site.path / "rejected")) == len(names_in(site.path / "done")) == NUMBERED_MAX + 2
+
+
+class FullDisk:
+    """An `os` in which one call says that there is no room, though the file is there."""
+
+    def __init__(self, failing: str) -> None:
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> object:
+        return self._fail if name == self._failing else getattr(os, name)
+
+    def _fail(self, descriptor: int) -> None:
+        if self._failing == "close":
+            os.close(descriptor)  # as a server does that finds out late
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("failing", ["fsync", "close"])
+async def test_an_explanation_that_found_no_room_leaves_nothing_behind(
+    site: Site, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Its name would be kept from ourselves where another daemon is at home, and again at each new attempt."""
+    await Presence(site.root, OTHER_INSTANCE).establish()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "os", FullDisk(failing))
+        with pytest.raises(OSError, match=r"No space left on device: '.*/rejected'"):
+            await reject(site, "a.json")
+    left = names_in(site.path / "rejected")
+
+    assert left == set()
+    assert await reject(site, "a.json") == ["a.json"]

@@ -146,10 +146,13 @@ async def test_the_first_to_make_the_note_has_the_stem_before_any_file_of_it_is_
     assert [name for name in names_in(outbox(both)) if not name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
 @pytest.mark.parametrize("present", ["A.md", "A.result.json", "a.txt"])
-async def test_stems_are_compared_without_case_and_whatever_follows_them(both: Site, present: str) -> None:
+async def test_stems_are_compared_without_case_and_whatever_follows_them(
+    both: Site, present: str, make: Callable[[Path], None]
+) -> None:
     """The share may not tell them apart, and its users do not."""
-    (outbox(both) / present).write_bytes(b"theirs")
+    make(outbox(both) / present)
 
     assert await publish(both, await written(both)) == Published(taken={"a"})
 

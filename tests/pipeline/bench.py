@@ -26,6 +26,7 @@ from batchbox.service.wiring import Stages, wire
 from batchbox.store import assemble
 from batchbox.store.database import Database, Transaction, open_database
 from batchbox.store.meta import Fact
+from batchbox.store.verifying import HAS_NO_ROW
 
 from .fake_api import FakeApi
 from .invariants import check, stranger
@@ -33,6 +34,7 @@ from .invariants import check, stranger
 T = TypeVar("T")
 
 INSTANCE = Instance("bench-00000001")
+_WAITED_FOR = f"SELECT 1 FROM unsettled WHERE is_still = 0 OR {HAS_NO_ROW}"  # noqa: S608 - our own constant
 STEPS_MAX = 400
 STAGES = ("intake", "orders", "dispatch", "polling", "delivery")
 
@@ -293,7 +295,7 @@ class Bench:
         open_requests = self.rows(
             "SELECT 1 FROM requests WHERE state IN ('incoming', 'waiting', 'batched', 'failing') LIMIT 1"
         )
-        is_waiting = bool(open_requests or self.rows("SELECT 1 FROM unsettled WHERE is_still = 0 LIMIT 1"))
+        is_waiting = bool(open_requests or self.rows(_WAITED_FOR))
         return not self.inbox_names() and states <= {"done", "rejected"} and not is_waiting and not self._unclaimed()
 
     def _unclaimed(self) -> bool:

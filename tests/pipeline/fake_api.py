@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -110,6 +110,8 @@ class FakeApi:
         """What is said of them."""
         self.when_created: Callable[[], object] = lambda: None
         """What else happens in the world at the moment when a batch is taken."""
+        self.before_retrieve: Callable[[], Awaitable[object]] | None = None
+        """What else happens before the next question about a batch is answered."""
         self.organization_id: str | None = "org_fake"
         self.cancelled: list[ApiBatchId] = []
         self.raw_results: dict[ApiBatchId, deque[bytes]] = {}
@@ -192,6 +194,9 @@ class FakeApi:
 
     async def retrieve(self, batch_id: ApiBatchId) -> BatchInfo:
         """Return one batch."""
+        meanwhile, self.before_retrieve = self.before_retrieve, None
+        if meanwhile is not None:
+            await meanwhile()
         self._meet_trouble()
         return self._info(self._find(batch_id))
 

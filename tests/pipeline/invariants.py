@@ -32,6 +32,11 @@ NEVER = {
     "an open request that nobody asked for": (  # one that has ended may be asked for no more: its file has changed
         "SELECT id FROM requests WHERE ended_at IS NULL AND id NOT IN (SELECT request_id FROM attachments)"
     ),
+    "a request that may be sent, and no file that was read to its end asks for it": (
+        "SELECT r.id FROM requests AS r WHERE r.state IN ('waiting', 'batched') AND NOT EXISTS "
+        "(SELECT 1 FROM attachments AS a JOIN sources AS s ON s.id = a.source_id "
+        "WHERE a.request_id = r.id AND s.state <> 'reading')"
+    ),
     "a batched request in a batch that is over": (
         "SELECT r.id FROM requests AS r JOIN batches AS b ON b.id = r.batch_id "
         "WHERE r.state = 'batched' AND b.state IN ('closed', 'refused') AND b.is_undecided = 0"

@@ -13,6 +13,7 @@ import pytest
 
 from batchbox.api import ApiTrouble, BatchInfo, CreateOutcome, Trouble, TroubleKind
 from batchbox.folders.inbox import ClaimOutcome, Wanted
+from batchbox.folders.listing import Listing
 from batchbox.model import ApiBatchId, Lane
 
 from .bench import Bench, Crash, Points
@@ -695,7 +696,7 @@ async def test_an_id_stays_taken_until_the_cancelled_request_has_ended(bench: Be
     await bench.step("intake")
 
     assert rejected(bench) == {"b.json": "duplicate_id"}
-    assert "has not ended, though it is cancelled" in (bench.root / "rejected" / "b.json.error.txt").read_text()
+    assert "has not ended, though it was taken back" in (bench.root / "rejected" / "b.json.error.txt").read_text()
 
 
 async def test_an_empty_sign_is_enough_and_a_long_one_is_not_read(bench: Bench) -> None:
@@ -781,6 +782,32 @@ async def test_a_file_that_settles_anew_is_cancelled_in_processing(bench: Bench)
     await cancel(bench, "a.md")
     await bench.settle()
 
+    assert (rejected(bench), bench.api.bought) == ({"a.md": "canceled"}, [])
+
+
+async def test_a_file_is_cancelled_that_dispatch_finds_changed_while_intake_takes_a_step(bench: Bench) -> None:
+    """Its row is still there when the sign is read: it goes with the next step, and so does the file."""
+    bench.drop("a.md", "first")
+    await take_in(bench)
+    (claim,) = (path for path in (bench.root / "processing").rglob("*~a.md"))
+    claim.write_text("first, and more")
+    bench.dropped["a.md"] = claim.read_bytes()
+    assert bench.stages is not None
+    inbox = bench.stages.intake._inbox
+    listing = inbox.listing
+
+    async def slow_listing(*arguments: object) -> Listing:
+        inbox.listing = listing  # type: ignore[method-assign] # it is slow once
+        await send(bench)
+        return await listing(*arguments)  # type: ignore[arg-type] # passed on as they came
+
+    inbox.listing = slow_listing  # type: ignore[assignment,method-assign] # long files are read meanwhile
+    bench.drop_sign("a.md.cancel")
+    await bench.step("intake")
+    waited = (bench.inbox_names(), bench.rows("SELECT state, is_still FROM sources, unsettled"))
+    await bench.settle()
+
+    assert waited == (["a.md.cancel"], [("reading", 0)])
     assert (rejected(bench), bench.api.bought) == ({"a.md": "canceled"}, [])
 
 

@@ -17,7 +17,7 @@ from .bench import Bench, Crash
 from .lines import send
 
 OTHER = Instance("bench-00000009")
-CALLS = {"open", "rename", "unlink"}
+CALLS = {"open", "fsync", "rename", "unlink"}
 STEMS = ("a", "a__2", "a__3")
 THEIRS = b"the other one's"
 

@@ -71,6 +71,29 @@ async def test_a_candidate_that_is_not_ours_ends_the_doubt(bench: RecoveryBench)
     assert set(bench.outbox()) == {"a.md", "a.result.json"}
 
 
+async def test_an_order_that_is_overtaken_is_not_obeyed(bench: RecoveryBench) -> None:
+    """The candidate could be read after all, while it was asked about: it is another program's, and ours goes out."""
+    await in_doubt(bench, Reply.NEVER_ARRIVED)
+    theirs = bench.api.add_foreign(1, has_ended=True)
+    api_id = without_results(bench, theirs)
+    await let_grace_pass(bench)
+
+    async def be_read() -> None:
+        bench.api.gone.clear()
+        bench.api.replies.append(Reply.OVERLOADED)
+        while bench.api.create_count < 2:
+            await bench.step("dispatch")
+            bench.advance(5)
+
+    bench.api.before_retrieve = be_read
+    answered = await bench.order(OrderKind.OURS, api_id)
+    await bench.finish()
+
+    assert answered == "not done: what became of batch 1 has been found out meanwhile"
+    assert bench.rows("SELECT api_id FROM batches") == [(bench.api.batches[1].id,)]
+    assert set(bench.outbox()) == {"a.md", "a.result.json"}
+
+
 async def test_a_deleted_batch_may_be_adopted_and_given_up(bench: RecoveryBench) -> None:
     """It is ours, and lost: its request ends as an error and is not bought again."""
     await in_doubt(bench, Reply.LOSE)

@@ -4,7 +4,7 @@ import json
 import os
 
 from .bench import Bench
-from .taking import drop_requests, marks, request, send, take_in
+from .taking import dispatch_for, drop_requests, marks, request, send, take_in
 from .test_verifying import asked, closed, unsettled, writer
 
 
@@ -181,3 +181,103 @@ async def test_one_that_cannot_be_looked_at_just_now_keeps_nobody_busy(bench: Be
 
     assert (while_closed, bench.bells.delivery._rung.is_set()) == (False, True)
     await bench.settle()
+
+
+async def test_two_requests_of_one_content_and_one_id_are_both_remembered(bench: Bench) -> None:
+    """One has the id by its own will; the other was called after its line, and got a number."""
+    both = f"{json.dumps({'custom_id': 'f-2', 'params': request('Q')})}\n{json.dumps(request('Q'))}"
+    bench.drop("f.jsonl", both)
+    await take_in(bench)
+    await send(bench)
+    with writer(bench, "f.jsonl", f"{both}\n{named('b')}") as file:
+        await take_in(bench)
+
+        file.write("\n" + named("c"))
+        await bench.settle()
+
+    assert sorted(asked(bench)) == ["Q", "Q", "b", "c"]
+
+
+async def test_both_are_known_again_when_their_answers_are_there(bench: Bench) -> None:
+    both = f"{json.dumps({'custom_id': 'f-2', 'params': request('Q')})}\n{json.dumps(request('Q'))}"
+    bench.drop("f.jsonl", both)
+    await take_in(bench)
+    await send(bench)
+    with writer(bench, "f.jsonl", both) as file:
+        await take_in(bench)
+        bench.api.end_all()
+        bench.advance(3.0)
+        await bench.step("polling")
+        await bench.step("delivery")
+
+        file.write("\n\n")
+        await bench.settle()
+
+    assert asked(bench) == ["Q", "Q"]
+    assert done(bench) == {"f.jsonl", "f__2.jsonl"}
+
+
+async def test_what_was_remembered_of_a_request_that_is_gone_hides_no_newer_one(bench: Bench) -> None:
+    """Both files change; a third one asks for the same, and has it sent, before the first is read again and changes."""
+    with writer(bench, "one.jsonl", named("a") + "\n" + named("b")) as one:
+        await take_in(bench)
+        with writer(bench, "two.jsonl", named("a")) as two:
+            await take_in(bench)
+            bench.drop("other.md", "other")  # else the next request would have the same number
+            await take_in(bench)
+            one.write("\n" + named("c"))
+            two.write("\n" + named("d"))
+            await dispatch_for(bench, 1)
+            bench.drop("three.jsonl", named("a"))
+            for _ in range(6):
+                await bench.step("intake")
+                one.write("\n")
+                two.write("\n")
+                await dispatch_for(bench, 1)
+            for _ in range(14):
+                await bench.step("intake")
+                bench.advance(0.5)
+            assert unsettled(bench) == [(1, 1), (1, 1)]
+            one.write("\n" + named("e"))
+            await bench.settle()
+
+    assert sorted(asked(bench)) == ["a", "b", "c", "d", "e", "other"]
+
+
+async def test_a_file_of_which_a_part_was_taken_back_is_done_when_it_goes(bench: Bench) -> None:
+    bench.drop("two.jsonl", named("a") + "\n" + named("b"))
+    await take_in(bench)
+    bench.drop_sign("a.cancel")
+    for stage in ("intake", "dispatch", "delivery"):
+        await bench.step(stage)
+    lose(bench, "two.jsonl")
+
+    await bench.settle()
+
+    assert {name: bench.document(name)["error"]["type"] for name in marks(bench)} == {  # type: ignore[index] # a table
+        "a.error.json": "canceled",
+        "b.error.json": "withdrawn",
+    }
+
+
+async def test_what_was_deleted_and_is_dropped_again_is_bought(bench: Bench) -> None:
+    """Before anybody could read the error of the first one."""
+    bench.drop("a.md", "question")
+    await take_in(bench)
+    lose(bench, "a.md")
+    await dispatch_for(bench, 10)
+    assert bench.rows("SELECT state FROM requests") == [("failing",)]
+
+    bench.drop("a.md", "question")
+    await take_in(bench)
+    await bench.settle()
+
+    assert asked(bench) == ["question"]
+    assert marks(bench) == {"a.error.json", "a-2.result.json"}
+
+
+def lose(bench: Bench, name: str) -> None:
+    """Delete a file that is on its way."""
+    for path in (bench.root / "processing").rglob(f"*~{name}"):
+        path.unlink()
+    del bench.dropped[name]

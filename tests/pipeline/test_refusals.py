@@ -11,6 +11,14 @@ from .fake_api import Reply
 from .taking import batch_states, dispatch_for, drop_requests, holds, marks, request, take_in
 
 ACCOUNT_REFUSAL = "400 invalid_request_error: this organization may not use batches"
+HEADER_REFUSED = "Unexpected value(s) `{}` for the `anthropic-beta` header."
+OWN_HEADER = HEADER_REFUSED.format(OUTPUT_300K_BETA)
+OWN_HEADER_REFUSAL = f"400 invalid_request_error: {OWN_HEADER}"
+
+
+def drop_asking_for(bench: Bench, beta: str) -> None:
+    """Drop a file whose one request asks for a beta."""
+    bench.drop("cursed.json", json.dumps({"params": request("cursed"), "betas": [beta]}))
 
 
 async def test_a_refusal_is_halved_until_the_poison_stands_alone(bench: Bench) -> None:
@@ -107,13 +115,116 @@ async def test_a_beta_that_files_asked_for_refuses_those_files_at_once(bench: Be
     assert "plain.result.json" in marks(bench)
 
 
+@pytest.mark.parametrize("beta", ["other-beta", f"{OUTPUT_300K_BETA}x", "invalid"])
+async def test_a_beta_of_one_file_stops_no_other_file(bench: Bench, beta: str) -> None:
+    """However like ours it is, or like the words of every refusal."""
+    drop_asking_for(bench, beta)
+    await take_in(bench)
+    bench.api.refusal = f"400 invalid_request_error: {HEADER_REFUSED.format(beta)}"
+    bench.api.refuses = lambda body: b"cursed" in body
+    await dispatch_for(bench, 5)
+    bench.drop("fine.md", "fine")
+    await take_in(bench)
+
+    await bench.settle()
+
+    assert marks(bench) == {"cursed.error.json", "fine.result.json"}
+    assert bench.api.create_count == 2
+
+
+async def test_when_a_batch_asks_for_more_than_others_our_own_header_holds_it_alone(bench: Bench) -> None:
+    """Perhaps it is what the file asked for that does not go with ours."""
+    drop_asking_for(bench, "other-beta")
+    await take_in(bench)
+    bench.api.refusal = OWN_HEADER_REFUSAL
+    bench.api.refuses = lambda body: b"cursed" in body
+    await dispatch_for(bench, 5)
+    bench.drop("fine.md", "fine")
+    await take_in(bench)
+
+    await dispatch_for(bench, 30)
+    in_vain = (bench.api.create_count, holds(bench), batch_states(bench))
+    bench.api.refuses = lambda _: False
+    await bench.settle()
+
+    assert in_vain[0] < 12, "a back-off lies between the tries"
+    assert in_vain[1:] == ({}, ["sealed", "in_progress"])
+    assert marks(bench) == {"cursed.result.json", "fine.result.json"}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "requests.0.params.anthropic-beta: Extra inputs are not permitted",
+        f"model: {OWN_HEADER}",
+        f"model: {OUTPUT_300K_BETA} is not one",
+        "model: Your credit balance is too low is not one",
+    ],
+)
+async def test_a_refusal_that_repeats_what_a_request_says_stops_no_other_request(bench: Bench, refusal: str) -> None:
+    """Whatever it says."""
+    drop_requests(bench, "q0", "cursed", "q2")
+    await take_in(bench)
+    bench.api.refusal = f"400 invalid_request_error: {refusal}"
+    bench.api.refuses = lambda body: b"cursed" in body
+
+    await bench.settle()
+
+    assert marks(bench) == {"many-1.result.json", "many-2.error.json", "many-3.result.json"}
+    assert holds(bench) == {}
+
+
+async def test_one_that_is_held_does_not_hold_the_neighbours_of_another_one_like_it(bench: Bench) -> None:
+    """They share its words, and not what the words are about."""
+    bench.api.refusal = f"400 invalid_request_error: model: {OUTPUT_300K_BETA} is not one"
+    bench.api.refuses = lambda body: b"cursed" in body
+    bench.drop("first.md", "cursed")
+    await take_in(bench)
+    await dispatch_for(bench, 5)
+    drop_requests(bench, "q0", "cursed too", "q2")
+    await take_in(bench)
+
+    await dispatch_for(bench, 20)
+    held = bench.rows("SELECT request_count FROM batches WHERE state = 'sealed'")
+    bench.api.refuses = lambda _: False
+    await bench.settle()
+
+    assert held == [(1,), (1,)]
+
+
+async def test_a_header_that_is_refused_in_other_words_fails_nobody(bench: Bench) -> None:
+    """One request alone proves nothing about itself."""
+    bench.drop("alone.md", "alone")
+    await take_in(bench)
+    bench.api.refusal = f"400 invalid_request_error: {OUTPUT_300K_BETA} has been withdrawn"
+    bench.api.refuses = lambda _: True
+
+    await dispatch_for(bench, 20)
+    bench.api.refuses = lambda _: False
+    await bench.settle()
+
+    assert marks(bench) == {"alone.result.json"}
+
+
+async def test_the_log_does_not_repeat_a_refusal(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It may quote what was asked; the status shows it."""
+    bench.drop("plain.md", "plain")
+    await take_in(bench)
+    bench.api.refusal = f"{OWN_HEADER_REFUSAL} You asked: plain"
+    bench.api.refuses = lambda _: True
+
+    await dispatch_for(bench, 5)
+
+    (record,) = [record for record in caplog.records if record.message == "sending holds"]
+    assert record.__dict__["why"] == "the API refuses a beta that every batch asks for"
+    assert holds(bench) == {"sending": bench.api.refusal}
+
+
 async def test_a_refusal_of_our_own_header_holds_all_sending_and_fails_nobody(bench: Bench) -> None:
     """Every batch asks for it."""
     drop_requests(bench, "q0", "q1")
     await take_in(bench)
-    bench.api.refusal = (
-        f"400 invalid_request_error: Unexpected value(s) `{OUTPUT_300K_BETA}` for the `anthropic-beta` header."
-    )
+    bench.api.refusal = OWN_HEADER_REFUSAL
     bench.api.refuses = lambda _: True
 
     await dispatch_for(bench, 20)

@@ -1,16 +1,18 @@
-"""Somebody has a file open, and Windows lets nobody rename it: that one waits, and nothing else does."""
+"""Somebody has a file open, takes it away or takes its name: that one waits, and nothing else does."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
 
+from batchbox.delivery.publishing import STEM_TRIES_MAX
 from batchbox.folders import outbox, replacing, shelves
 from folders.failing import FailingOs
 
-from .bench import INSTANCE, Bench
+from .bench import INSTANCE, Bench, Points
 from .lines import send
 
 
@@ -21,6 +23,20 @@ def refusing(module: ModuleType, *names: str, number: int = errno.EBUSY) -> Iter
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "os", failing)
         yield failing
+
+
+@dataclass
+class Meddling(Points):
+    """Lets somebody do something in the outbox just before each group is published, while that is on."""
+
+    meddle: Callable[[], None] = lambda: None
+    is_on: bool = True
+
+    def pass_by(self, label: str) -> None:
+        """Pass a point."""
+        super().pass_by(label)
+        if self.is_on and label.startswith("before Outbox.publish."):
+            self.meddle()
 
 
 async def rounds(bench: Bench, seconds: float) -> None:
@@ -109,6 +125,68 @@ async def test_an_error_whose_name_is_refused_waits_alone(bench: Bench) -> None:
     assert meanwhile == others
     assert steps <= 4, "a hot loop"
     assert set(bench.outbox()) == {*others, "b.error.json"}
+
+
+@pytest.mark.parametrize("custom_ids", ["b", "abc"])
+async def test_an_answer_of_which_a_part_vanishes_waits_alone_and_comes_in_the_end(
+    bench: Bench, caplog: pytest.LogCaptureFixture, custom_ids: str
+) -> None:
+    """A scanner for viruses on the file server takes it away as often as it is written."""
+    marks = [f'"custom_id": "{custom_id}"' for custom_id in custom_ids]
+
+    def scan() -> None:
+        for part in (bench.root / "outbox").glob(".bb-*.part"):
+            if any(mark in part.read_text() for mark in marks):
+                part.unlink()
+
+    drop_three(bench)
+    bench.drop("d.md", "question d", lane="other")
+    bench.api.points = scanner = Meddling(meddle=scan)
+    await rounds(bench, 40)
+    meanwhile, of_other_lane = set(bench.outbox()), set(bench.outbox("other"))
+    scanner.is_on = False
+    await bench.settle()
+
+    assert meanwhile - {"a.md", "b.md", "c.md"} == {f"{one}.result.json" for one in set("abc") - set(custom_ids)}
+    assert of_other_lane == {"d.md", "d.result.json"}
+    assert set(bench.outbox()) == ALL
+    assert len(bench.api.bought) == 4
+    said = [record for record in caplog.records if record.message.startswith("answer waits")]
+    assert len(said) == len(custom_ids)
+    assert not list((bench.root / "outbox").glob(".bb-*"))
+
+
+async def test_folders_that_bear_the_names_of_answers_are_passed_over(bench: Bench) -> None:
+    """Whoever may drop files can make as many as they like."""
+    for stem in ("b", *(f"b__{number}" for number in range(2, STEM_TRIES_MAX + 2))):
+        (bench.root / "outbox" / f"{stem}.md").mkdir()
+    drop_three(bench)
+
+    await bench.settle()
+
+    last = f"b__{STEM_TRIES_MAX + 2}"
+    assert set(bench.outbox()) == ALL - {"b.md", "b.result.json"} | {f"{last}.md", f"{last}.result.json"}
+
+
+async def test_an_answer_whose_names_are_always_taken_at_the_last_moment_waits_alone(bench: Bench) -> None:
+    def take() -> None:
+        for (stem,) in bench.rows("SELECT stem FROM requests WHERE custom_id = 'b'"):
+            (bench.root / "outbox" / f"{stem}.md").mkdir(exist_ok=True)
+
+    drop_three(bench)
+    bench.drop("d.md", "question d", lane="other")
+    bench.api.points = thief = Meddling(meddle=take)
+    await rounds(bench, 10)
+    meanwhile, of_other_lane = set(bench.outbox()), set(bench.outbox("other"))
+    thief.is_on = False
+    await bench.settle()
+
+    others = ALL - {"b.md", "b.result.json"}
+    assert (meanwhile, of_other_lane) == (others, {"d.md", "d.result.json"})
+    (text, marker) = sorted(set(bench.outbox()) - others)
+    assert (text.partition(".")[0], marker.partition(".")[2]) == (marker.partition(".")[0], "result.json")
+    assert len(bench.api.bought) == 4
+    assert not list((bench.root / "outbox").glob(".bb-*"))
 
 
 async def test_an_old_answer_that_is_open_is_replaced_when_it_is_closed(

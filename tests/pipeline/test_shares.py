@@ -21,6 +21,7 @@ from batchbox.folders.reading import Claim
 from batchbox.folders.root import Root, write_all
 from batchbox.model import Lane
 from batchbox.naming import claim_name
+from folders.leasing import leased
 
 from .bench import INSTANCE, Bench, Crash, Points
 
@@ -580,3 +581,26 @@ async def test_rejected_files_of_a_lane_whose_folder_is_closed_wait_and_the_othe
     assert delivered == {"good.md", "good.result.json"}
     assert held == []
     assert len(in_folder(closed)) == 600
+
+
+async def test_a_lease_on_a_claimed_file_holds_no_sending(bench: Bench) -> None:
+    """The program that dropped it has it open; what is asked for elsewhere goes out."""
+    bench.drop("kept.md", "kept open")
+    bench.drop("a.md", "one", lane="other")
+    while bench.inbox_names():
+        await bench.step("intake")
+        bench.advance(0.5)
+    (claim,) = claims(bench).iterdir()
+    stages = bench.stages
+    assert stages is not None
+
+    with leased(claim):  # the invariants open every file, and would wait until the lease is broken
+        for _ in range(5):
+            bench.advance(1.1)
+            await stages.dispatch.step(bench.now)
+        meanwhile = holds(bench), len(bench.api.bought)
+    await bench.settle()
+
+    assert meanwhile == ([], 1)
+    assert set(bench.outbox()) == {"kept.md", "kept.result.json"}
+    assert set(bench.outbox("other")) == {"a.md", "a.result.json"}

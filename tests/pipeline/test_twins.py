@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 
+import pytest
+
 from batchbox.model import ApiBatchId
 
 from .bench import Bench
 from .fake_api import FakeBatch, Reply
-from .taking import dispatch_for, drop_requests, marks, take_in
+from .taking import batch_states, dispatch_for, drop_requests, marks, take_in
 
 HOUR = 3600.0
 
@@ -179,6 +181,107 @@ async def test_members_that_were_sent_again_meanwhile_stay_where_they_are(bench:
     assert twins(bench) == [(first.id, 1)]
     assert delivered_from(bench) == [bench.api.batches[1].id]
     assert marks(bench) == {"many-1.error.json", "many-2.result.json"}
+
+
+async def in_doubt_again(bench: Bench, reply: Reply) -> FakeBatch:
+    """Let what is left of a batch that was given up be sent; then let the batch be found, while that is in doubt."""
+    first = await given_up(bench)
+    bench.drop_sign("many-1.cancel")
+    await bench.step("intake")
+    bench.api.replies.clear()
+    bench.api.replies.append(reply)
+    while "submitting" not in batch_states(bench):
+        await bench.step("dispatch")
+        bench.advance(1.0)
+    await show(bench, first)
+    return first
+
+
+async def show(bench: Bench, first: FakeBatch) -> None:
+    """Let the batch be found."""
+    first.is_hidden = False
+    bench.api.end(first)
+    while not twins(bench):
+        await bench.step("dispatch")
+        bench.advance(1.0)
+
+
+def bought_beside(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was told of batches that were bought beside."""
+    return [record.message for record in caplog.records if "bought beside" in record.message]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_members_whose_resend_never_arrived_come_back(
+    bench: Bench, caplog: pytest.LogCaptureFixture, *, is_restarted: bool
+) -> None:
+    """While that is in doubt nobody is told that anything was bought twice; after that nothing is sent again."""
+    first = await in_doubt_again(bench, Reply.NEVER_ARRIVED)
+    await dispatch_for(bench, 10.0)
+    assert bench.rows("SELECT is_undecided, is_booked FROM twins") == [(1, 0)]
+    assert bought_beside(caplog) == []
+    if is_restarted:
+        await bench.restart()
+
+    await dispatch_for(bench, 600, every=5.0)
+    await bench.settle()
+
+    assert len(bench.api.batches) == 1
+    assert delivered_from(bench) == [first.id]
+    assert marks(bench) == {"many-1.error.json", "many-2.result.json"}
+    assert bench.rows("SELECT count(*), count(DISTINCT request_id) FROM charges") == [(2, 2)]
+
+
+async def test_members_whose_resend_arrived_are_delivered_from_it(bench: Bench) -> None:
+    """Then, and not before, the first sending counts as bought beside."""
+    first = await in_doubt_again(bench, Reply.LOSE)
+    second = bench.api.batches[1]
+    bench.api.end(second)
+
+    await dispatch_for(bench, 600, every=5.0)
+    await bench.settle()
+
+    assert delivered_from(bench) == [second.id]
+    assert twins(bench) == [(first.id, 1)]
+    assert marks(bench) == {"many-1.error.json", "many-2.result.json"}
+
+
+async def test_nothing_of_it_is_sent_while_another_part_of_it_is_in_doubt(bench: Bench) -> None:
+    """It was halved meanwhile: one half is in doubt, and the other one waits to be sent."""
+    first = await given_up(bench)
+    bench.api.replies.clear()
+    bench.api.replies.extend([Reply.TOO_LARGE, Reply.NEVER_ARRIVED, *[Reply.OVERLOADED] * 2000])
+    while batch_states(bench) != ["refused", "submitting", "sealed"]:
+        await bench.step("dispatch")
+        bench.advance(1.0)
+    await show(bench, first)
+    bench.api.replies.clear()
+
+    await dispatch_for(bench, 600, every=5.0)
+    await bench.settle()
+
+    assert len(bench.api.batches) == 1
+    assert (delivered_from(bench), twins(bench)) == ([first.id], [])
+    assert marks(bench) == {"many-1.result.json", "many-2.result.json"}
+
+
+async def test_that_it_is_unknown_under_another_key_proves_nothing(bench: Bench) -> None:
+    """The key may be another workspace's; what was found is still not sent again."""
+    first = await in_doubt_again(bench, Reply.NEVER_ARRIVED)
+    await bench.restart()
+    bench.api.enter_other_workspace()
+    bench.key_hash = b"other"
+    await bench.restart()
+    await dispatch_for(bench, 120, every=5.0)
+    bench.api.return_to_workspace()
+    bench.key_hash = b"key"
+    await bench.restart()
+
+    await dispatch_for(bench, 600, every=5.0)
+    await bench.settle()
+
+    assert delivered_from(bench) == [first.id]
+    assert len(bench.api.batches) == 1
 
 
 async def test_a_twin_that_cannot_be_read_is_tried_again_until_it_is_booked(bench: Bench) -> None:

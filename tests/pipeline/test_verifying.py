@@ -5,15 +5,17 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from batchbox.intake.settling_anew import QUIET_SECONDS_MAX
 from batchbox.settling import GONE_SECONDS
+from batchbox.timing import PLACE_SECONDS_MAX
 
-from .bench import INSTANCE, Bench
+from .bench import INSTANCE, Bench, Crash
 from .taking import dispatch_for, request, send, take_in
+from .test_cancelling import Hooked
 
 
 class Writer:
@@ -378,11 +380,54 @@ async def test_while_the_file_of_a_probe_is_looked_for_another_request_is_the_pr
     with hidden(bench, "a.md"), hidden(bench, "b.md"):
         await dispatch_for(bench, 4)
         due = await bench.step("dispatch")
-    assert bench.rows("SELECT is_probe, request_count FROM batches WHERE state = 'sealed'") == [(1, 1), (1, 1)]
+    assert bench.rows("SELECT is_probe, request_count FROM batches WHERE state = 'sealed'") == [(0, 1), (0, 1)]
     assert due > bench.now.monotonic
 
     with hidden(bench, "a.md"):
         await dispatch_for(bench, 8)
+    assert asked(bench) == ["another"]
+    await bench.settle()
+
+
+@pytest.mark.parametrize("every", [1.0, PLACE_SECONDS_MAX + 1.0])
+async def test_however_many_files_cannot_be_looked_at_another_request_is_the_probe(bench: Bench, every: float) -> None:
+    """Whether or not their waits are over before it has its turn."""
+    for number in range(9):
+        bench.drop(f"{number}.md", f"question {number}", lane="fax")
+    await take_in(bench)
+    bench.drop("other.md", "another")
+    await take_in(bench)
+    with sqlite3.connect(bench.state / "batchbox.db") as database:
+        database.execute("INSERT INTO holds (name, reason, since_at) VALUES ('credit', 'no credit', 0)")
+    database.close()
+
+    with closed(bench, "fax"):
+        await dispatch_for(bench, 20 * every, every=every)
+
+    assert asked(bench) == ["another"]
+    assert bench.rows("SELECT request_count FROM batches WHERE is_probe = 1") == [(1,)]
+    await bench.settle()
+
+
+async def test_a_batch_that_was_not_tried_gives_the_probe_before_one_that_had_to_wait(bench: Bench) -> None:
+    """The older one may have to wait again and again."""
+    bench.drop("a.md", "question", lane="fax")
+    await take_in(bench)
+    with closed(bench, "fax"):
+        await send(bench)
+    bench.drop("b.md", "another")
+    await take_in(bench)
+    assert bench.stages is not None
+    store = bench.stages.dispatch._choosing._store
+    (window,) = await store.windows()
+    await store.seal(window, requests_max=1, bytes_max=10**6, now=bench.now.wall)
+    with sqlite3.connect(bench.state / "batchbox.db") as database:
+        database.execute("INSERT INTO holds (name, reason, since_at) VALUES ('credit', 'no credit', 0)")
+    database.close()
+
+    with closed(bench, "fax"):
+        await dispatch_for(bench, 5 * (PLACE_SECONDS_MAX + 1.0), every=PLACE_SECONDS_MAX + 1.0)
+
     assert asked(bench) == ["another"]
     await bench.settle()
 
@@ -438,6 +483,50 @@ async def test_a_file_that_goes_away_while_it_settles_is_explained(bench: Bench)
 
     assert "withdrawn" in (bench.root / "rejected" / "a.md.error.txt").read_text()
     assert not bench.api.bought
+
+
+@pytest.mark.parametrize("is_last_act", [False, True])
+async def test_a_file_that_goes_away_before_it_is_read_again_is_explained(bench: Bench, is_last_act: bool) -> None:
+    """It was still, and nothing is recorded of it: a crash just then, too, must not let it be forgotten."""
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+    (name,) = claims(bench)
+
+    def delete() -> None:
+        (bench.root / "processing" / INSTANCE / "_" / name).unlink()
+        del bench.dropped["a.md"]
+        if is_last_act:
+            raise Crash
+
+    bench.api.points = Hooked("before Inbox.read.", delete)
+    await bench.restart()
+    with suppress(Crash):
+        await bench.settle()
+    if is_last_act:
+        await bench.restart()
+        await bench.settle()
+
+    assert "withdrawn" in (bench.root / "rejected" / "a.md.error.txt").read_text()
+    assert (unsettled(bench), bench.api.bought) == ([], [])
+
+
+async def test_a_file_that_settles_is_looked_at_when_its_time_has_come(bench: Bench) -> None:
+    """A step follows every event, there may be thousands of such files, and on a share each look takes its time."""
+    with writer(bench, "a.md", "1") as file:
+        await take_in(bench)
+        file.write("+")
+        await send(bench)
+        bench.points.labels.clear()
+        for _ in range(10):
+            await bench.step("intake")
+            bench.advance(0.1)
+        looks = sum(label.startswith("before Inbox.sample_claims") for label in bench.points.labels)
+        await bench.settle()
+
+    assert looks == 1
+    assert asked(bench) == ["1+"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything: this needs another user")

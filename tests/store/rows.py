@@ -98,8 +98,8 @@ def batch_info(api_id: str = "msgbatch_1", *, count: int = 1, ended: bool = Fals
 
 async def send(store: Store, batch_id: int, *, nonce: str = "abcdefgh", api_id: str = "msgbatch_1") -> None:
     """Send a batch whose files are as they were read, and which the API takes."""
-    unverified = await store.verifying.unverified(batch_id, limit=1000)
-    await store.verifying.mark_verified([one.id for one in unverified])
+    unverified = await store.verifying.unverified(batch_id, after=None, limit=1000)
+    await store.verifying.mark_verified([one.source.id for one in unverified])
     await store.dispatch.intend(sending(batch_id, nonce))
     await store.dispatch.accept(batch_id, Nonce(nonce), batch_info(api_id), api_request_id="req_1", now=NOW)
 

@@ -1,10 +1,12 @@
 """Files of one name, again and again: their requests get numbers, in a few statements however many there are."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchbox.model import CustomId
+from batchbox.model import INBOX_LANE, CustomId
 from batchbox.naming import numbered
 from batchbox.store import Store, assemble
 from batchbox.store.database import Database
@@ -70,6 +72,49 @@ async def test_two_new_files_of_one_name_in_a_group_pass_by_a_number_that_is_ope
     await store.intake.record(group, now=NOW)
 
     assert list(await ids(database)) == ["a-2", "a", "a-3"]
+
+
+async def test_the_number_of_a_rejected_file_goes_to_the_next_one(store: Store, database: Database) -> None:
+    await record(store, request("a", params=b"1"))
+    twice = request("b", explicit=True)
+    group = [(source(), [request("a", params=b"2"), twice, twice]), (source(), [request("a", params=b"3")])]
+
+    outcomes = await store.intake.record(group, now=NOW)
+
+    assert [outcome is None for outcome in outcomes] == [False, True]
+    assert list(await ids(database)) == ["a", "a-2"]
+
+
+async def open_many(database: Database, count: int) -> None:
+    """Let so many requests be open under the numbers of `a`."""
+    numbers = range(1, count + 1)
+    async with database.transaction() as transaction:
+        await transaction.run_many(
+            "INSERT INTO requests (id, state, lane, custom_id, numbered_from, digest, betas, model, max_tokens, "
+            "extension, max_attempts, size_bytes, accepted_at, waiting_since) "
+            "VALUES (?, 'waiting', ?, ?, ?, ?, '', 'm', 1, 'md', 3, 1, 0, 0)",
+            [(n, INBOX_LANE, f"a-{n}" if n > 1 else "a", "a" if n > 1 else None, b"%d" % n) for n in numbers],
+        )
+
+
+async def seconds_for(store: Store, file_count: int, *, first: int) -> float:
+    """Return how long the event loop is busy while so many files named `a` are recorded."""
+    contents = range(first, first + file_count)
+    group = [(source(), [request("a", params=b"%d" % content)]) for content in contents]
+    begun = time.thread_time()
+    await store.intake.record(group, now=NOW)
+    return time.thread_time() - begun
+
+
+async def test_no_file_of_a_group_counts_through_all_the_numbers_again(store: Store, database: Database) -> None:
+    """Else nothing but that happens in the daemon for seconds: 256 files count to 9,000."""
+    await open_many(database, 4000)
+
+    few = await seconds_for(store, 16, first=0)
+    many = await seconds_for(store, 256, first=1000)
+
+    assert many < 5 * few
+    assert list(await ids(database))[-1] == "a-4272"
 
 
 LOOK_UPS, NEW_IDS, TABLES, NOTES = 4, 2, 4, 1

@@ -76,13 +76,23 @@ async def settled(store: Store) -> None:
     await store.delivery.close(1)
 
 
+async def settled_anew(store: Store) -> None:
+    """Let a file that has changed since it was read wait to be read again."""
+    await waiting(store)
+    await store.verifying.recall([1], now=NOW)
+    await store.intake.forget_unfinished()
+    await store.verifying.settle(await store.verifying.unsettled())
+
+
 async def done(store: Store) -> None:
     """Let everything have come to its end."""
     await settled(store)
     await store.originals.archive([1], now=NOW)
 
 
-@pytest.mark.parametrize("arrange", [reading, rejecting, waiting, sealed, doubtful, running, ended, failing, settled])
+@pytest.mark.parametrize(
+    "arrange", [reading, rejecting, waiting, sealed, doubtful, running, ended, failing, settled, settled_anew]
+)
 async def test_work_that_moves_by_itself_is_open(store: Store, arrange: object) -> None:
     """A service that is to stop when all is done must not stop before."""
     assert callable(arrange)

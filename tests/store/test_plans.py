@@ -85,6 +85,17 @@ async def refuse(store: Store) -> None:
     await store.regrouping.fail(half.id, error_text="no", now=NOW)
 
 
+async def part(store: Store) -> None:
+    """Let what waits for a file go into a batch of its own."""
+    await record(store, request("f"))
+    batch_id = await seal(store)
+    (first, *_) = await store.verifying.unverified(batch_id, after=None, limit=10)
+    await store.verifying.unverified(batch_id, after=first, limit=10)
+    await store.verifying.mark_verified([first.source.id])
+    assert await store.verifying.part_unverified(batch_id, now=NOW)
+    assert len(await store.dispatch.sealed()) == 2
+
+
 async def reconcile(store: Store) -> None:
     """Look for a batch in doubt."""
     batch_id = await seal(store)
@@ -105,8 +116,14 @@ async def watch_twins(store: Store) -> None:
     await store.dispatch.withdraw(doubt.batch_id, doubt.nonce, now=NOW, is_break=True)
     await store.twins.late(withdrawn_since=NOW, resent_since=NOW)
     await store.twins.delivered(doubt.batch_id)
-    await store.twins.add(doubt.batch_id, doubt.nonce, ApiBatchId("msgbatch_9"), now=NOW)
+    await store.twins.find(doubt.batch_id, doubt.nonce, ApiBatchId("msgbatch_9"), now=NOW)
+    await store.dispatch.sealed()
     await store.twins.unbooked()
+    await store.twins.is_in_doubt(doubt.batch_id)
+    await store.regrouping.halve(doubt.batch_id, now=NOW)
+    await store.twins.reclaim(doubt.batch_id, doubt.nonce, batch_info("msgbatch_9", count=2), now=NOW)
+    await store.twins.swap(doubt.batch_id, doubt.nonce, batch_info("msgbatch_9"), now=NOW)
+    await store.twins.leave_beside(doubt.nonce, ApiBatchId("msgbatch_9"))
     await store.twins.members(doubt.batch_id, [1])
     await store.twins.book(ApiBatchId("msgbatch_9"))
 
@@ -150,6 +167,16 @@ async def cancel(store: Store) -> None:
     await store.cancelling.cancel(cancels, now=NOW)
     assert await store.cancelling.end_unsent(now=NOW) == 2
     await store.polling.in_progress()
+
+
+async def look_once_more(store: Store) -> None:
+    """Look at files before they are sent or leave; one has changed, another one has gone."""
+    batch_id = await seal(store)
+    await store.verifying.unverified(batch_id, after=None, limit=256)
+    await store.verifying.unverified_settled(after=0, limit=256)
+    await store.verifying.recall([2], now=NOW)
+    await store.verifying.withdraw([1], text="gone", now=NOW)
+    await store.verifying.mark_verified([1])
 
 
 async def archive(store: Store) -> None:
@@ -197,11 +224,13 @@ HOT: Mapping[str, Work] = {
     "windows": lambda store: store.dispatch.windows(),
     "sending": send_one,
     "a refusal": refuse,
+    "parting": part,
     "reconciling": reconcile,
     "watching for twins": watch_twins,
     "polling": poll,
     "cancelling": cancel,
     "delivering": deliver,
+    "looking once more": look_once_more,
     "archiving": archive,
     "looking on": look_on,
 }

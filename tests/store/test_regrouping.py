@@ -110,6 +110,21 @@ async def test_a_probe_is_the_first_member_alone(store: Store, database: Databas
     assert len(await ids(database)) == count
 
 
+async def test_a_request_that_is_alone_is_the_probe_in_the_batch_that_it_has(store: Store) -> None:
+    """What the batch was tried for in vain stays known; one that must wait is no probe any more."""
+    await record(store, request("a"))
+    await seal(store)
+    await store.dispatch.hold(1, "why")
+
+    await store.regrouping.part_probe(1, now=NOW)
+    marked = await store.dispatch.sealed()
+    await store.dispatch.unmark_probe(1)
+    unmarked = await store.dispatch.sealed()
+
+    seen = [(batch.id, batch.is_probe, batch.held_reason) for batch in (*marked, *unmarked)]
+    assert seen == [(1, True, "why"), (1, False, "why")]
+
+
 @pytest.mark.parametrize("act", ["halve", "part_probe", "fail", "join"])
 async def test_the_members_of_a_batch_that_was_accepted_stay_in_it(store: Store, database: Database, act: str) -> None:
     await record(store, request("a"), request("b"))
@@ -127,3 +142,77 @@ async def test_the_members_of_a_batch_that_was_accepted_stay_in_it(store: Store,
 
     assert await states(database, "batches") == ["in_progress"]
     assert await states(database, "requests") == ["batched", "batched"]
+
+
+async def wait_for(store: Store, batch_id: int, *custom_ids: str) -> bool:
+    """Let the files of all other requests of the batch be as they were read, and part the batch."""
+    unverified = await store.verifying.unverified(batch_id, after=None, limit=1000)
+    names = {f"{custom_id}.md" for custom_id in custom_ids}
+    may_go = [one.source.id for one in unverified if one.source.claim.partition("~")[2] not in names]
+    await store.verifying.mark_verified(may_go)
+    return await store.verifying.part_unverified(batch_id, now=NOW)
+
+
+async def sealed_of_files(store: Store, *names: str) -> int:
+    """Record a file of its own for each request, and seal; return the batch."""
+    for name in names:
+        await record(store, request(name), name=f"{name}.md")
+    return await seal(store)
+
+
+async def test_what_waits_for_files_goes_into_a_batch_of_its_own_behind_the_others(
+    store: Store, database: Database
+) -> None:
+    batch_id = await sealed_of_files(store, *NAMES)
+
+    assert await wait_for(store, batch_id, "a", "d")
+
+    others, waiting = await store.dispatch.sealed()
+    assert (others.request_count, waiting.request_count) == (3, 2)
+    assert await where(database) == {name: waiting.id if name in "ad" else others.id for name in NAMES}
+
+
+async def test_a_batch_is_not_parted_if_all_of_it_waits_or_nothing(store: Store, database: Database) -> None:
+    batch_id = await sealed_of_files(store, "a", "b")
+
+    assert not await wait_for(store, batch_id, "a", "b")
+    assert await wait_for(store, batch_id)
+
+    assert [batch.id for batch in await store.dispatch.sealed()] == [batch_id]
+    assert await where(database) == {"a": batch_id, "b": batch_id}
+
+
+async def test_a_batch_that_is_being_sent_is_not_parted(store: Store, database: Database) -> None:
+    """A person may say, beside the daemon, that the API has it."""
+    batch_id = await sealed_of_files(store, "a", "b")
+    await store.dispatch.intend(sending(batch_id, "aaaaaaaa"))
+
+    assert await wait_for(store, batch_id, "a")
+
+    assert await where(database) == {"a": batch_id, "b": batch_id}
+    assert await states(database, "batches") == ["submitting"]
+
+
+async def test_files_are_named_in_pages_each_for_every_request_that_waits_for_it(store: Store) -> None:
+    await record(store, request("a"), request("b"), name="ab.md")
+    await record(store, request("b"), request("c"), name="bc.md")
+    batch_id = await seal(store)
+
+    seen = []
+    last = None
+    while page := await store.verifying.unverified(batch_id, after=last, limit=1):
+        (last,) = page
+        seen.append((last.number, last.source.id))
+
+    assert seen == [(1, 1), (2, 1), (2, 2), (3, 2)]
+
+
+async def test_a_request_waits_for_no_file_if_another_one_is_as_it_was_read(store: Store) -> None:
+    await record(store, request("a"), request("b"), name="ab.md")
+    await record(store, request("b"), request("c"), name="bc.md")
+    batch_id = await seal(store)
+
+    await store.verifying.mark_verified([1])
+
+    (left,) = await store.verifying.unverified(batch_id, after=None, limit=1000)
+    assert (left.number, left.source.id) == (3, 2)

@@ -87,8 +87,8 @@ MUTATIONS: Sequence[Planted] = (
         mutation=Mutation(
             name="own explanation not known again",
             file="folders/shelves.py",
-            before="if _is_ours(explanation, file.explanation, shelf, is_alone=is_alone):",
-            after="if False:",
+            before="if _take(explanation, file.explanation, shelf, is_alone=is_alone, durable=True):",
+            after="if _create(explanation, file.explanation, shelf, durable=True):",
         ),
         where=r"fsync .*\.error\.txt$",
     ),

@@ -91,8 +91,8 @@ PLANTED = (
         mutation=Mutation(
             name="a file that could not be made durable is shown",
             file="folders/outbox.py",
-            before="os.fsync(descriptor)\n            finally:",
-            after="os.fsync(descriptor)\n            except OSError:\n                pass\n            finally:",
+            before="            os.fsync(descriptor)\n            return True",
+            after="            with suppress(OSError):\n                os.fsync(descriptor)\n            return True",
         ),
         trial="fsync:EIO",
     ),

@@ -49,8 +49,8 @@ MUTATIONS: Sequence[Mutation] = (
     Mutation(
         name="answers not flushed before they are visible",
         file="folders/outbox.py",
-        before="            self._make_durable(outbox, group)\n",
-        after="",
+        before="            robbed = self._make_durable(outbox, group)\n",
+        after="            robbed: set[str] = set()\n",
     ),
     Mutation(
         name="claims not flushed before they are recorded",

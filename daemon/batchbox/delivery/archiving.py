@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from batchbox.folders.layout import by_lane
+from batchbox.folders.patience import Patience
 from batchbox.folders.shelves import Move, Original, Shelves
 from batchbox.model import Lane, Now
 from batchbox.store.originals import OriginalStore, SettledSource
@@ -27,18 +27,20 @@ class Archiver:
         self._shelves = shelves
         self._is_kept = is_kept
         self._ring_dispatch = ring_dispatch
+        self._patience = Patience("originals", group=GROUP_FILES)
 
     async def step(self, now: Now) -> None:
-        """Clear away everything that may leave."""
-        while settled := await self._store.settled(limit=GROUP_FILES):
-            for lane, sources in by_lane(settled).items():
-                if self._is_kept:
-                    await self._move_to_done(lane, sources)
-                else:
-                    await self._shelves.drop_claims(lane, [source.claim for source in sources])
-                await self._store.archive([source.id for source in sources], now=now.wall)
+        """Clear away everything that may leave, except what is of lanes whose folder cannot be worked on just now."""
+        await self._patience.work(lambda limit: self._store.settled(limit=limit), self._clear, now=now)
         if await self._store.has_unverified():
             self._ring_dispatch()
+
+    async def _clear(self, lane: Lane, sources: Sequence[SettledSource], now: Now) -> None:
+        if self._is_kept:
+            await self._move_to_done(lane, sources)
+        else:
+            await self._shelves.drop_claims(lane, [source.claim for source in sources])
+        await self._store.archive([source.id for source in sources], now=now.wall)
 
     async def _move_to_done(self, lane: Lane, sources: Sequence[SettledSource]) -> None:
         unnamed = [source for source in sources if source.target is None]

@@ -11,8 +11,8 @@ after the commit        | all recorded, notes for other daemons    | skips them,
 Here it is chosen which stem to try: a free one, or one that seems to be the request's, or that of an answer that it
 replaces. What really lies under it is judged by the outbox, each time anew and when the stem is ours alone.
 
-A request of which a name is refused is not recorded and waits, while the others go on. After REFUSED_SECONDS it gets
-the next stem, which is recorded first too; what was shown of it under the former one then goes.
+A request of which a name is refused, or a part vanishes, is not recorded and waits, while the others go on. After
+REFUSED_SECONDS it gets the next stem, which is recorded first too; what was shown of it under the former one then goes.
 """
 
 import logging
@@ -30,8 +30,8 @@ from batchbox.store.delivery import DeliveryStore, Ended, Undelivered
 
 STEM_CHECKS_MAX = 4
 """In so many of the taken stems it is looked whether they were taken for this very request, the latest first."""
-STEM_TRIES_MAX = 100
-"""How often a stem that somebody else took at the last moment is exchanged before delivery backs off."""
+STEM_TRIES_MAX = 20
+"""How often stems that somebody else took at the last moment are exchanged before their requests wait."""
 REFUSED_SECONDS = 60.0
 """How long a stem is tried of which a name is refused: whoever holds a file open may let go of it."""
 
@@ -135,18 +135,25 @@ class Publisher:
         """Return the requests that were refused a name, and the stems to be released when the others are recorded."""
         stems = {one.request.request_id: await self._stem(one, now) for one in group}
         lost: set[str] = set()
-        for _ in range(STEM_TRIES_MAX):
+        unlucky: list[Written] = []
+        tries_left = STEM_TRIES_MAX
+        while True:
             group = await self._take_stems(group, stems)
             published = await self._publish(group, stems)
             if not published.taken:
-                return self._note_refused(group, stems, published, now), published.noted - published.refused
+                break
             lost |= published.taken
-            for one in group:
-                stem = stems[one.request.request_id]
-                if stem.text in published.taken:
-                    other = await self._next_stem(one, lost)
-                    stems[one.request.request_id] = replace(other, former=stem.former)
-        raise FileExistsError(f"somebody else took a new name {STEM_TRIES_MAX} times just before it was used")
+            losers = [one for one in group if stems[one.request.request_id].text in published.taken]
+            if tries_left == 0:  # from now on each round makes the group smaller
+                unlucky += losers
+                group = await self._leave_out({one.request.request_id for one in losers}, group)
+                continue
+            tries_left -= 1
+            for one in losers:
+                other = await self._next_stem(one, lost)
+                stems[one.request.request_id] = replace(other, former=stems[one.request.request_id].former)
+        refused = published.refused | {stems[one.request.request_id].text for one in unlucky}
+        return self._note_refused([*group, *unlucky], stems, refused, now), published.noted - published.refused
 
     async def _take_stems(self, group: Sequence[Written], stems: Mapping[int, _Stem]) -> Sequence[Written]:
         """Record the stems that are not; return the group without the requests that were cancelled meanwhile."""
@@ -161,9 +168,12 @@ class Publisher:
         if not overtaken:
             return group
         self.overtaken |= overtaken
-        parts = [file.part for one in group if one.request.request_id in overtaken for file in one.files]
+        return await self._leave_out(overtaken, group)
+
+    async def _leave_out(self, request_ids: AbstractSet[int], group: Sequence[Written]) -> Sequence[Written]:
+        parts = [file.part for one in group if one.request.request_id in request_ids for file in one.files]
         await self._outbox.discard(self._lane, parts)
-        return [one for one in group if one.request.request_id not in overtaken]
+        return [one for one in group if one.request.request_id not in request_ids]
 
     async def _publish(self, group: Sequence[Written], stems: Mapping[int, _Stem]) -> Published:
         publications = [
@@ -183,18 +193,19 @@ class Publisher:
         return await self._outbox.publish(self._lane, publications)
 
     def _note_refused(
-        self, group: Sequence[Written], stems: Mapping[int, _Stem], published: Published, now: Now
+        self, group: Sequence[Written], stems: Mapping[int, _Stem], refused_stems: AbstractSet[str], now: Now
     ) -> set[int]:
         refused = set()
         for one in group:
             request_id, stem = one.request.request_id, stems[one.request.request_id].text
-            if stem not in published.refused:
+            if stem not in refused_stems:
                 self._refusals.forget(request_id)
                 continue
             refused.add(request_id)
             if self._refusals.note(request_id, now):
                 log.warning(
-                    "answer waits: a name in the outbox is refused, perhaps because somebody has the file open",
+                    "answer waits: a file of it cannot be given its name in the outbox; "
+                    "perhaps somebody has it open, takes it away or takes the name",
                     extra={"lane": shown(self._lane), "stem": stem},
                 )
         self.refused |= refused

@@ -131,8 +131,8 @@ class Delivery:
                 await self._deliver(batch, now)
         await self._losses.give_up_old(now)
         await self._publish_failing(now)
+        await self._tidying.step(now)  # first: what it deletes may be what the originals need room for
         await self._archiver.step(now)
-        await self._tidying.step(now)
         ended = await self._store.ended()
         self._batch_backoffs = {batch.id: self._backoff_of(batch) for batch in ended}
         waits = [backoff.until for backoff in self._batch_backoffs.values()]

@@ -1,13 +1,14 @@
 """Deletes what has been kept for its time: originals in done/, bodies of errors, closed manifests."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from batchbox.folders.layout import by_lane
 from batchbox.folders.manifests import Manifests
+from batchbox.folders.patience import Patience
 from batchbox.folders.shelves import Shelves
-from batchbox.model import Now
+from batchbox.model import Lane, Now
 from batchbox.store.delivery import DeliveryStore
-from batchbox.store.originals import OriginalStore
+from batchbox.store.originals import KeptOriginal, OriginalStore
 
 GROUP_ROWS = 256
 TIDY_SECONDS = 3600.0
@@ -37,20 +38,21 @@ class Tidying:
         self._manifests = manifests
         self._done_days = done_days
         self._due = 0.0
+        self._patience = Patience("old originals", group=GROUP_ROWS)
 
     async def step(self, now: Now) -> None:
         """Delete what is due."""
         if now.monotonic < self._due:
             return
-        await self._remove_originals(now)
+        before = now.wall - timedelta(days=self._done_days)
+        await self._patience.work(
+            lambda limit: self._originals.kept_since(before, limit=limit), self._remove_originals, now=now
+        )
         await self._manifests.tidy(closed_before=now.wall - MANIFESTS_KEPT, parts_before=now.wall - MANIFEST_PARTS_KEPT)
         while await self._store.remove_bodies(now.wall - BODIES_KEPT, limit=GROUP_ROWS) == GROUP_ROWS:
             pass
         self._due = now.monotonic + TIDY_SECONDS
 
-    async def _remove_originals(self, now: Now) -> None:
-        before = now.wall - timedelta(days=self._done_days)
-        while kept := await self._originals.kept_since(before, limit=GROUP_ROWS):
-            for lane, originals in by_lane(kept).items():
-                await self._shelves.remove_done(lane, [original.target for original in originals])
-                await self._originals.forget([original.id for original in originals])
+    async def _remove_originals(self, lane: Lane, originals: Sequence[KeptOriginal], _now: Now) -> None:
+        await self._shelves.remove_done(lane, [original.target for original in originals])
+        await self._originals.forget([original.id for original in originals])

@@ -2,8 +2,8 @@
 
 Three things change that order. A batch whose upload was ended BREAKS_MAX times, although other calls work, is halved,
 and alone it waits between its tries while others go on; so does one that was refused for nothing that is in it, and
-one with a file that cannot be looked at once more. While the account has no credit, one request goes alone, and
-everything else waits until that has ended.
+one with a file that cannot be looked at once more. While the account has no credit, one request goes alone, the
+*probe*, and everything else waits until that has ended. One that must wait is no probe any more: another one is.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,6 @@ from batchbox.store.regrouping import RegroupingStore
 from batchbox.timing import PLACE_SECONDS_MAX, Backoff
 
 BREAKS_MAX = 3
-PROBES_MAX = 8
-"""So many requests that were to be sent alone may wait for their files; then no other one is tried in their place."""
 
 
 class Choosing:
@@ -50,11 +48,11 @@ class Choosing:
         """Return one request to send alone; None if one is on its way already, or nothing waits."""
         if await self._store.has_open_probe():
             return None
-        probes = await self._sealed_probes()
-        if not self._due_of(probes, now) and len(probes) < PROBES_MAX:
+        probe = await self._sealed_probe()
+        if probe is None:
             await self._part_probe(now)
-            probes = await self._sealed_probes()
-        return next(iter(self._due_of(probes, now)), None)
+            probe = await self._sealed_probe()
+        return probe
 
     async def due_at(self, now: Now, *, at_latest: float) -> float:
         """Return the monotonic moment at which the next batch may be due."""
@@ -64,28 +62,33 @@ class Choosing:
         return min([at_latest, *held, *(self._windows.due_at(window, now) for window in windows)])
 
     async def probe_due_at(self, now: Now, *, at_latest: float) -> float:
-        """Return the monotonic moment at which a probe that waits may be tried again."""
-        waits = [self._waits[probe.id].until for probe in await self._sealed_probes() if probe.id in self._waits]
-        return min([at_latest, *(until for until in waits if until > now.monotonic)])
+        """Return the monotonic moment at which a request that waits may be the probe."""
+        return min([at_latest, *(wait.until for wait in self._waits.values() if wait.until > now.monotonic)])
 
     def serve(self, batch: SealedBatch) -> None:
         """Note that the batch has had its turn."""
         self._windows.serve(batch.lane)
 
-    def put_off(self, batch: SealedBatch, now: Now, *, chance: float) -> None:
+    async def put_off(self, batch: SealedBatch, now: Now, *, chance: float) -> None:
         """Note that a batch that is held was tried in vain: it waits longer every time, and others go on."""
         if batch.held_reason is None:
             return
         self._wait_of(batch).fail(now.monotonic, chance=chance)
+        await self._let_another_probe(batch)
 
-    def postpone(self, batch: SealedBatch, now: Now, *, chance: float) -> None:
+    async def postpone(self, batch: SealedBatch, now: Now, *, chance: float) -> None:
         """Note that a file of the batch could not be looked at: others go on."""
         self._wait_of(batch).fail(now.monotonic, chance=chance, at_least=LOOK_AGAIN_SECONDS, at_most=PLACE_SECONDS_MAX)
+        await self._let_another_probe(batch)
 
     async def note(self, batch: SealedBatch, file_trouble: str | None) -> None:
         """Write down for people which file of the batch could not be looked at; None: all could."""
         if file_trouble != batch.file_trouble:
             await self._store.note_file_trouble(batch.id, file_trouble)
+
+    async def _let_another_probe(self, batch: SealedBatch) -> None:
+        if batch.is_probe:
+            await self._store.unmark_probe(batch.id)
 
     def _wait_of(self, batch: SealedBatch) -> Backoff:
         return self._waits.setdefault(batch.id, Backoff(first=self._retry_first, longest=self._retry_longest))
@@ -95,11 +98,12 @@ class Choosing:
         if broken := [batch for batch in sealed if batch.break_count >= BREAKS_MAX and batch.held_reason is None]:
             await self._ease(broken, now)
             sealed = await self._store.sealed()
-        self._waits = {batch.id: self._waits[batch.id] for batch in sealed if batch.id in self._waits}
         due = self._due_of(sealed, now)
         return min(due, key=lambda batch: (self._windows.turn_of(batch.lane), batch.id), default=None)
 
     def _due_of(self, sealed: Sequence[SealedBatch], now: Now) -> list[SealedBatch]:
+        """Return those that do not wait; `sealed` are all that there are."""
+        self._waits = {batch.id: self._waits[batch.id] for batch in sealed if batch.id in self._waits}
         return [
             batch for batch in sealed if batch.id not in self._waits or self._waits[batch.id].until <= now.monotonic
         ]
@@ -123,17 +127,20 @@ class Choosing:
         )
         return batch_id is not None
 
-    async def _sealed_probes(self) -> list[SealedBatch]:
-        return [batch for batch in await self._store.sealed() if batch.is_probe]
+    async def _sealed_probe(self) -> SealedBatch | None:
+        return next((batch for batch in await self._store.sealed() if batch.is_probe), None)
 
     async def _part_probe(self, now: Now) -> None:
-        """Make a batch of the request that has waited longest, sealed before or not."""
-        sealed = self._due_of([batch for batch in await self._store.sealed() if not batch.is_probe], now)
-        if sealed:
-            await self._regrouping.part_probe(sealed[0].id, now=now.wall)
-            return
-        windows: Sequence[Window] = await self._store.windows()
+        """Make a batch of the request that has waited longest, sealed before or not.
+
+        Those that had to wait come last, however many they are: else they could keep all others from being tried.
+        """
+        due = self._due_of(await self._store.sealed(), now)
+        untried = [batch for batch in due if batch.id not in self._waits]
+        windows: Sequence[Window] = [] if untried else await self._store.windows()
         if windows:
             oldest = min(windows, key=lambda window: window.oldest_at)
             limit = self._windows.limits(oldest).max_bytes
             await self._store.seal(oldest, requests_max=1, bytes_max=limit, now=now.wall, is_probe=True)
+        elif due:
+            await self._regrouping.part_probe((untried or due)[0].id, now=now.wall)

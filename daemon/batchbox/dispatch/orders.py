@@ -83,7 +83,8 @@ class Orders:
             return f"not done: {api_id} may be one of these batches: {numbers}; say which with --for"
         (doubt,) = meant
         info = await self._look_at(ApiBatchId(api_id), doubt)
-        await self._dispatch.accept(doubt.batch_id, doubt.nonce, info, api_request_id=None, now=now.wall)
+        if not await self._dispatch.adopt(doubt.batch_id, doubt.nonce, info, now=now.wall):
+            return f"not done: what became of batch {doubt.batch_id} has been found out meanwhile"
         self._ring_polling()
         return f"done: batch {doubt.batch_id} is {api_id}"
 

@@ -10,8 +10,9 @@ A look is valid only if every page of it came, and believed only under the key o
 same workspace. Grace counts from the unknown outcome, or, when that was before this process, from this process's first
 valid look: a daemon that was down for an hour has not looked for an hour.
 
-For a day after a resend the list is still looked at from time to time. If the first sending turns up after all, the
-requests were bought twice; `twins` then stops what still runs, and books it.
+For a day after a resend, and as long as something is still to be sent, the list is still looked at from time to time.
+If the first sending turns up after all, `twins` takes back what was not sent again, stops what was bought twice and
+still runs, and books it.
 
 If we die                    | what is left                         | what the next step does
 -----------------------------+---------------------------------------+--------------------------------------------
@@ -178,13 +179,6 @@ class Reconciler:
             if batch.id in open_ids:
                 await self._ask_whose(batch, now)
 
-    async def _meet_twin(self, batch_id: int, nonce: Nonce, batch: BatchInfo, now: Now) -> None:
-        try:
-            await self._twins.meet(batch_id, nonce, batch, now)
-        except ApiTrouble as error:  # the candidate stays open, and is asked again
-            log.warning("batch bought twice cannot be judged yet", extra={"batch": batch.id, "why": str(error)})
-        self._ring_polling()
-
     async def _strangers(self, doubts: Sequence[Doubt]) -> list[BatchInfo]:
         """Return every batch in the list that is not known to be ours, back to the oldest mark.
 
@@ -250,7 +244,7 @@ class Reconciler:
             log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": signature.nonce})
             self._ring_polling()
         else:
-            await self._meet_twin(batch_id, signature.nonce, batch, now)
+            await self._twins.meet(batch_id, signature.nonce, batch, now)
 
     async def _signature(self, batch_id: ApiBatchId) -> Signature | None:
         splitter = LineSplitter()

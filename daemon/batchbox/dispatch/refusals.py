@@ -3,7 +3,8 @@
 The API refuses a batch as a whole and need not say which request it means. Halving finds the one, and its neighbours
 go through. But a refusal that is about the account looks the same, and would be halved into an error for every
 request: so a half waits for the other one, and if both are refused with the same words that name no request, they are
-put together again, held, and tried from time to time as a whole.
+put together again, held, and tried from time to time as a whole. One request alone is held for words that others are
+held for, and for words that name what every batch asks for: nothing shows that it is to blame.
 
 If we die                        | what is left                     | what the next step does
 ----------------------------------+-----------------------------------+------------------------------
@@ -18,7 +19,7 @@ from enum import StrEnum
 
 from batchbox.model import BatchState, Now
 from batchbox.store.regrouping import OtherHalf, RefusedBatch, RegroupingStore
-from batchbox.triage import blames_betas, names_a_request
+from batchbox.triage import blames_betas, may_be_about_own_header, names_a_request
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Fate(StrEnum):
     JOIN = "join"
     """With the other half, which was refused with the same words: then no request is to blame."""
     HOLD = "hold"
-    """Because others are held for the same words."""
+    """Alone, because others are held for the same words, or because these may be about every batch's header."""
     FAIL = "fail"
 
 
@@ -72,9 +73,9 @@ class Refusals:
         parts = [batch.id]
         if fate is Fate.JOIN and batch.other_half is not None:
             parts.append(batch.other_half.batch_id)
-        reason = f"refused whatever is in it: {batch.refusal}"
-        await self._store.join(parts, refusal=batch.refusal, held_reason=reason, now=now)
-        log.error("no request is to blame: held, and tried again as a whole; batchbox status says why")
+        why = "refused whatever is in it" if fate is Fate.JOIN else "refused, and perhaps not for what is in it"
+        await self._store.join(parts, refusal=batch.refusal, held_reason=f"{why}: {batch.refusal}", now=now)
+        log.error("no request is known to be to blame: held, and tried again; batchbox status says why")
         return set(parts)
 
 
@@ -93,11 +94,16 @@ def fate_of(batch: RefusedBatch, *, own_betas: Collection[str], is_held_for: boo
         return Fate.FAIL
     if names_a_request(batch.refusal):
         return in_parts
-    if is_held_for:
+    fate = _beside(batch.other_half, batch.refusal) if batch.other_half is not None else None
+    if fate is None and batch.request_count == 1 and (is_held_for or _may_be_anybodys(batch, own_betas)):
         return Fate.HOLD
-    if batch.other_half is None:
-        return in_parts
-    return _beside(batch.other_half, batch.refusal) or in_parts
+    return fate or in_parts
+
+
+def _may_be_anybodys(batch: RefusedBatch, own_betas: Collection[str]) -> bool:
+    """Say whether nothing shows that the one request is to blame for words about the header."""
+    is_half = batch.other_half is not None
+    return not is_half and may_be_about_own_header(batch.refusal, betas=batch.betas, own_betas=own_betas)
 
 
 def _beside(other: OtherHalf, refusal: str) -> Fate | None:

@@ -49,6 +49,8 @@ from batchbox.triage import is_about_own_header
 MANIFEST_GROUP_REQUESTS = 1000
 RETRY_AFTER_SECONDS_MIN = 1.0
 _BREAKS = frozenset({TroubleKind.NETWORK, TroubleKind.SERVER})
+_OF_THE_ACCOUNT = frozenset({TroubleKind.KEY, TroubleKind.BILLING, TroubleKind.RATE_LIMIT, TroubleKind.OVERLOADED})
+"""What the API says of these is about no request, and may be logged."""
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Setback:
     """Why sending holds."""
 
     reason: str
+    logged_reason: str | None = None
+    """What the log says in its place, if it is in words of the API's that may repeat what was asked."""
     wait_at_least: float = 0.0
     wait_at_most: float = math.inf
 
@@ -225,20 +229,28 @@ class Sender:
                 if candidate_id is not None:
                     await self._store.add_candidates(nonce, [candidate_id])
                 self._expect(nonce)
-                log.warning("batch is in doubt", extra={**facts, "why": trouble.text})
+                log.warning("batch is in doubt", extra={**facts, "why": _logged(trouble)})
                 return self._setback_for(trouble)
 
     async def _refuse(
         self, batch: SealedBatch, nonce: Nonce, text: str, now: Now, *, is_too_large: bool
     ) -> Setback | None:
-        if is_about_own_header(text, betas=batch.betas, own_betas=self._settings.own_betas) and not is_too_large:
+        own_betas = self._settings.own_betas
+        if is_about_own_header(text, betas=batch.betas, own_betas=own_betas) and not is_too_large:
             await self._withdraw(batch, nonce, now, is_break=False)
-            return Setback(reason=text)
+            return await self._hold_for_header(batch, text)
         if batch.is_joined and text == batch.refusal:
             await self._withdraw(batch, nonce, now, is_break=False)
             return None
         await self._manifests.close(nonce)
         await self._store.refuse(batch.id, nonce, refusal=text, is_too_large=is_too_large)
+        return None
+
+    async def _hold_for_header(self, batch: SealedBatch, text: str) -> Setback | None:
+        """Hold all sending; or this batch alone, if it asks for more than every batch does: that may be why."""
+        if set(batch.betas) <= set(self._settings.own_betas):
+            return Setback(reason=text, logged_reason="the API refuses a beta that every batch asks for")
+        await self._store.hold(batch.id, f"refused for a beta that every batch asks for; others go on: {text}")
         return None
 
     async def _withdraw(self, batch: SealedBatch, nonce: Nonce, now: Now, *, is_break: bool) -> None:
@@ -253,4 +265,10 @@ class Sender:
             wait = longest
         else:
             wait = 0.0
-        return Setback(reason=trouble.text, wait_at_least=wait)
+        return Setback(reason=trouble.text, logged_reason=_logged(trouble), wait_at_least=wait)
+
+
+def _logged(trouble: Trouble) -> str:
+    if trouble.status is None or trouble.kind in _OF_THE_ACCOUNT:
+        return trouble.text
+    return f"the API's side answered {trouble.status}; batchbox status shows its words"

@@ -113,7 +113,7 @@ class Dispatch:
             return
         self._choosing.serve(batch)
         self._setback = await self._sender.send(batch, now)
-        self._choosing.put_off(batch, now, chance=random.random())  # noqa: S311 - spreads retries, hides nothing
+        await self._choosing.put_off(batch, now, chance=random.random())  # noqa: S311 - spreads retries, hides nothing
         if self._setback is None:
             await self._release_hold()
 
@@ -127,7 +127,7 @@ class Dispatch:
             return False
         await self._choosing.note(batch, outlook.file_trouble)
         if outlook.verdict is Verdict.WAITING:
-            self._choosing.postpone(batch, now, chance=random.random())  # noqa: S311 - spreads retries
+            await self._choosing.postpone(batch, now, chance=random.random())  # noqa: S311 - spreads retries
         return outlook.verdict is Verdict.AS_READ
 
     async def _reconcile(self, now: Now) -> float:
@@ -148,7 +148,8 @@ class Dispatch:
             setback.reason, now, at_least=setback.wait_at_least, at_most=setback.wait_at_most
         )
         if setback.reason != self._told:
-            log.warning("sending holds", extra={"why": setback.reason, "next_attempt_at": next_attempt_at.isoformat()})
+            why = setback.logged_reason or setback.reason
+            log.warning("sending holds", extra={"why": why, "next_attempt_at": next_attempt_at.isoformat()})
         self._told = setback.reason
 
     async def _is_probing(self, now: Now) -> bool:

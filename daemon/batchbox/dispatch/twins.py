@@ -5,15 +5,21 @@ first is delivered. The other is ours to cancel, because we know both; its finis
 results are read once, for their cost alone. What went into other batches meanwhile and was not sent in them comes back
 to the first sending, and is not bought again.
 
+That a first sending has turned up is written down before anything else, and from then on nothing of it is sent until
+it is decided what is delivered from it. That waits until none of its requests is in doubt: one that proves to be surely
+not sent comes back as well, and one that was sent was bought twice, and not before that is known.
+
 If we die                  | what is left                  | what the next step does
 ---------------------------+---------------------------------+--------------------------
-after the twin was found   | an open candidate             | reads its first line again
-after it was recorded      | an unbooked twin              | cancels it, or finds that it has ended
+after its line was read    | an open candidate             | reads its first line again
+after it was found         | an undecided twin             | sends nothing of it, decides
+after a taking back        | an IN_PROGRESS batch          | polls it, and books the others, if any
+after it was left beside   | an unbooked twin              | cancels it, or finds that it has ended
 during the booking         | some of its charges           | charges the rest, each line once
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import anyio.to_thread
@@ -39,10 +45,21 @@ log = logging.getLogger(__name__)
 class Twins:
     """Stops and books what was bought beside the batch that is delivered."""
 
-    def __init__(self, store: TwinStore, *, api: BatchesApi, catalogue: Catalogue, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        store: TwinStore,
+        *,
+        api: BatchesApi,
+        catalogue: Catalogue,
+        vouches_for: Callable[[bytes], Awaitable[bool]],
+        ring_polling: Callable[[], None],
+        poll_seconds: float,
+    ) -> None:
         self._store = store
         self._api = api
         self._catalogue = catalogue
+        self._vouches_for = vouches_for
+        self._ring_polling = ring_polling
         self._poll_seconds = poll_seconds
         self._due = 0.0
 
@@ -54,18 +71,54 @@ class Twins:
         )
 
     async def meet(self, batch_id: int, nonce: Nonce, batch: BatchInfo, now: Now) -> None:
-        """Take in a batch that has ended, and whose requests went on without it. Raises ApiTrouble."""
-        if await self._store.reclaim(batch_id, nonce, batch, now=now.wall):
-            log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": nonce})
-            self._due = now.monotonic
-            return
-        delivered = await self._store.delivered(batch_id)
-        log.error("batch was bought twice", extra={"batch": batch.id, "nonce": nonce, "beside": delivered.api_id})
-        if await self._is_later(delivered, batch):
-            await self._store.swap(batch_id, nonce, batch, now=now.wall)
-        else:
-            await self._store.add(batch_id, nonce, batch.id, now=now.wall)
+        """Take in a batch that has ended, and whose requests went on without it: from here on none of them is sent."""
+        await self._store.find(batch_id, nonce, batch.id, now=now.wall)
+        log.warning("batch in doubt found again", extra={"batch": batch.id, "nonce": nonce})
         self._due = now.monotonic
+
+    async def step(self, now: Now) -> float:
+        """Go on with every twin; return the monotonic moment of the next step."""
+        if now.monotonic < self._due:
+            return self._due
+        twins = await self._store.unbooked()
+        for twin in twins:
+            try:
+                await self._follow(twin, now)
+            except ApiTrouble as error:
+                log.warning("batch that turned up cannot be followed", extra={"batch": twin.api_id, "why": str(error)})
+        self._due = now.monotonic + (self._poll_seconds if twins else IDLE_SECONDS)
+        return self._due
+
+    async def _follow(self, twin: Twin, now: Now) -> None:
+        try:
+            info = await self._api.retrieve(twin.api_id)
+            if twin.is_undecided:
+                await self._decide(twin, info, now)
+            elif info.has_ended:
+                await self._book(twin)
+            elif info.status == "in_progress":
+                await self._api.cancel(twin.api_id)
+                log.warning("batch that was bought beside is cancelled", extra={"batch": twin.api_id})
+        except ApiTrouble as error:
+            if error.trouble.kind is TroubleKind.NOT_FOUND and await self._vouches_for(twin.key_hash):
+                await self._store.book(twin.api_id)  # deleted, or archived: what it cost can no longer be known
+            raise
+
+    async def _decide(self, twin: Twin, batch: BatchInfo, now: Now) -> None:
+        """Take back what was not sent again; if that is nothing, deliver from what ended first."""
+        if await self._store.is_in_doubt(twin.batch_id):
+            return
+        if await self._store.reclaim(twin.batch_id, twin.nonce, batch, now=now.wall):
+            log.warning("requests are not sent again: they are answered", extra={"batch": batch.id})
+            self._ring_polling()
+            return
+        delivered = await self._store.delivered(twin.batch_id)
+        is_later = await self._is_later(delivered, batch)
+        if is_later and await self._store.swap(twin.batch_id, twin.nonce, batch, now=now.wall):
+            self._ring_polling()
+        else:
+            await self._store.leave_beside(twin.nonce, batch.id)
+        log.error("batch was bought beside", extra={"batch": batch.id, "nonce": twin.nonce, "beside": delivered.api_id})
 
     async def _is_later(self, delivered: DeliveredBatch, batch: BatchInfo) -> bool:
         """Say whether the batch that was to be delivered has not ended, or ended after this one."""
@@ -79,32 +132,6 @@ class Twins:
             raise
         return not info.has_ended or (info.ended_at or batch.created_at) > (batch.ended_at or batch.created_at)
 
-    async def step(self, now: Now) -> float:
-        """Go on with every twin; return the monotonic moment of the next step."""
-        if now.monotonic < self._due:
-            return self._due
-        twins = await self._store.unbooked()
-        for twin in twins:
-            try:
-                await self._follow(twin)
-            except ApiTrouble as error:
-                await self._note_trouble(twin, error)
-        self._due = now.monotonic + (self._poll_seconds if twins else IDLE_SECONDS)
-        return self._due
-
-    async def _follow(self, twin: Twin) -> None:
-        info = await self._api.retrieve(twin.api_id)
-        if info.has_ended:
-            await self._book(twin)
-        elif info.status == "in_progress":
-            await self._api.cancel(twin.api_id)
-            log.warning("batch that was bought twice is cancelled", extra={"batch": twin.api_id})
-
-    async def _note_trouble(self, twin: Twin, error: ApiTrouble) -> None:
-        log.warning("batch that was bought twice cannot be booked", extra={"batch": twin.api_id, "why": str(error)})
-        if error.trouble.kind is TroubleKind.NOT_FOUND:  # deleted, or archived: what it cost can no longer be known
-            await self._store.book(twin.api_id)
-
     async def _book(self, twin: Twin) -> None:
         splitter = LineSplitter()
         cost_nanousd = 0
@@ -114,7 +141,7 @@ class Twins:
         cost_nanousd += await self._charge(twin, splitter.finish())
         await self._store.book(twin.api_id)
         usd = f"{from_nanodollars(cost_nanousd):.6f}"
-        log.error("batch that was bought twice is booked", extra={"batch": twin.api_id, "extra_cost_usd": usd})
+        log.error("batch that was bought beside is booked", extra={"batch": twin.api_id, "cost_usd": usd})
 
     async def _charge(self, twin: Twin, raw: Sequence[bytes]) -> int:
         if not raw:

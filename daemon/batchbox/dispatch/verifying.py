@@ -3,8 +3,9 @@
 A rename takes a file away from its folder, not from a program that has it open. What such a writer adds after we have
 read the file would be missing from what is bought, so before the first batch with any of its requests gets its wire
 ids the file is read again and compared. One that has changed is recalled, and settles anew; one that has gone in two
-looks is withdrawn. For one that cannot be looked at just now its batch waits, and no other. What has been compared is
-never looked at again: from then on only the database's copy counts.
+looks is withdrawn. What one asks for that cannot be looked at just now waits in a batch of its own, unless another
+file asks for the same that is as it was read. What has been compared is never looked at again: from then on only the
+database's copy counts.
 
 If we die                  | what is left                            | what the next step does
 ---------------------------+------------------------------------------+------------------------------
@@ -12,6 +13,8 @@ before it was recorded     | a sealed batch, files not verified       | looks ag
 after a recall             | a file whose reading had no end, and its | intake forgets the one and waits
                            | claim noted as unsettled                 | for the other
 after a withdrawal         | errors that are to be published          | delivery publishes them
+after a batch was parted   | a sealed batch that may go, and one that | sends the one, and looks again at files
+                           | waits                                    | of the other
 """
 
 import logging
@@ -25,7 +28,7 @@ from batchbox.folders.layout import by_lane
 from batchbox.logs import shown
 from batchbox.model import Lane, Now
 from batchbox.settling import has_gone
-from batchbox.store.verifying import UnverifiedSource, VerifyingStore
+from batchbox.store.verifying import UnverifiedMember, UnverifiedSource, VerifyingStore
 
 GROUP_FILES = 256
 REMEMBERED_SECONDS = 3600.0
@@ -45,9 +48,6 @@ class Verdict(StrEnum):
     """The batch is not what it was: there may be another one to send in its place."""
     WAITING = "waiting"
     """It cannot be told yet what a file is, or whether it has gone: the batch waits for another look."""
-
-
-_GRAVITY = (Verdict.AS_READ, Verdict.WAITING, Verdict.CHANGED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +86,21 @@ class Verifier:
 
     async def verify(self, batch_id: int, now: Now) -> Outlook:
         """Look at the files of a batch that are still to be looked at. Raises OSError and RootOfflineError."""
-        outlook = Outlook(verdict=Verdict.AS_READ)
-        while outlook.verdict is Verdict.AS_READ and (
-            sources := await self._store.unverified(batch_id, limit=GROUP_FILES)
-        ):
-            of_lanes = [await self._verify(lane, of_lane, now) for lane, of_lane in by_lane(sources).items()]
-            outlook = max(of_lanes, key=lambda one: _GRAVITY.index(one.verdict))
-        return outlook
+        waiting: dict[int, str] = {}
+        last: UnverifiedMember | None = None
+        while members := await self._store.unverified(batch_id, after=last, limit=GROUP_FILES):
+            last = members[-1]
+            sources = {one.source.id: one.source for one in members if one.source.id not in waiting}
+            for lane, of_lane in by_lane(list(sources.values())).items():
+                why_by_id = await self._verify(lane, of_lane, now)
+                if why_by_id is None:
+                    return Outlook(verdict=Verdict.CHANGED)
+                waiting |= why_by_id
+        if not waiting:
+            return Outlook(verdict=Verdict.AS_READ)
+        if await self._store.part_unverified(batch_id, now=now.wall):
+            return Outlook(verdict=Verdict.CHANGED)
+        return Outlook(verdict=Verdict.WAITING, file_trouble=next(iter(waiting.values())))
 
     async def verify_settled(self, now: Now) -> None:
         """Look at files of which nothing had to be sent, before they leave processing/. Raises as `verify` does."""
@@ -111,7 +119,8 @@ class Verifier:
         await self._recall(found[Comparison.CHANGED], now)
         self._wait_for(found[Comparison.UNREADABLE], looked_at)
 
-    async def _verify(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> Outlook:
+    async def _verify(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> dict[int, str] | None:
+        """Return for each file that has to wait, by its id, why; None if one does not ask any more for what it did."""
         found, looked_at = await self._look(lane, sources, now)
         if found[Comparison.SAME]:
             await self._store.mark_verified([source.id for source in found[Comparison.SAME]])
@@ -120,12 +129,12 @@ class Verifier:
             "cannot be found": await self._withdraw(found[Comparison.GONE], looked_at, now),
             "cannot be read once more": self._wait_for(found[Comparison.UNREADABLE], looked_at),
         }
-        waiting = [f"{shown(f'{lane}/{source.claim}')} {why}" for why, of_kind in waits.items() for source in of_kind]
-        if len(waiting) < len(sources) - len(found[Comparison.SAME]):
-            return Outlook(verdict=Verdict.CHANGED)
-        if waiting:
-            return Outlook(verdict=Verdict.WAITING, file_trouble=waiting[0])
-        return Outlook(verdict=Verdict.AS_READ)
+        why_by_id = {
+            source.id: f"{shown(f'{lane}/{source.claim}')} {why}"
+            for why, of_kind in waits.items()
+            for source in of_kind
+        }
+        return None if len(why_by_id) < len(sources) - len(found[Comparison.SAME]) else why_by_id
 
     async def _look(self, lane: Lane, sources: Sequence[UnverifiedSource], now: Now) -> tuple[_Found, float]:
         """Compare files; forget that they were away when they are seen, and that they could not be read when they were.

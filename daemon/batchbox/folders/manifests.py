@@ -54,7 +54,10 @@ class Manifests:
         return await self._root.run(lambda root: self._read_part(root, nonce, offset, length))
 
     async def take_from(self, other: Instance) -> None:
-        """Make another instance's manifests ours, durably. What is ours already stays; its parts go."""
+        """Make another instance's manifests ours, durably. What is ours already stays; its parts go.
+
+        Raises RetiredError: whoever takes us over meanwhile is not to miss them.
+        """
         await self._root.run(lambda root: self._take_from(root, other))
 
     def _read_part(self, root: int, nonce: Nonce, offset: int, length: int) -> bytes:
@@ -65,6 +68,7 @@ class Manifests:
                 return os.pread(descriptor, length, offset)
 
     def _take_from(self, root: int, other: Instance) -> None:
+        confirm_instance(root, self._instance)
         with folder(root, *MANIFESTS) as parent:
             if not exists(other, parent=parent):
                 return

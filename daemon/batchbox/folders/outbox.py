@@ -5,11 +5,13 @@ The order is what makes a visible file a finished file: parts durable; texts ren
 
 A rename replaces what has the name, so before the first one every stem is taken against other daemons (`stems`) and its
 names are looked for: another daemon, or a person, may have taken them since the outbox was listed. A name that Windows,
-or whoever holds the file open, refuses to give or to take away keeps its own request waiting, and no other.
+or whoever holds the file open, refuses to give or to take away keeps its own request waiting, and no other. So does a
+part that somebody takes away before it has its name, as scanners for viruses do.
 """
 
 import ctypes
 import os
+import stat
 import sys
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
@@ -34,13 +36,13 @@ from batchbox.folders.root import (
     Root,
     exists,
     folder,
-    is_about_one_name,
     is_folder,
     leaving_what_resists,
+    opened,
     sync_folder,
     write_all,
 )
-from batchbox.model import Instance, Lane
+from batchbox.model import INBOX_LANE, Instance, Lane
 
 SYNC_ALONE_UP_TO = 3
 """So many parts are cheaper to flush one by one than with the whole file system."""
@@ -100,7 +102,7 @@ class Published:
     taken: AbstractSet[str] = frozenset()
     """Stems that somebody else has: if there are any, nothing was done."""
     refused: AbstractSet[str] = frozenset()
-    """Stems of which a name could not be given just now: their markers are not visible, and their parts are gone."""
+    """Stems of which a name could not be given just now, or a part had gone: none of their parts is left."""
     noted: AbstractSet[str] = frozenset()
     """Stems that other daemons must not take until the group is recorded; then they are to be released."""
 
@@ -127,6 +129,7 @@ class Outbox:
         self._instance = instance
         self._prefix = f".bb-{instance}-"
         self._sync_together = _find_syncfs()
+        self._written: set[Lane] | None = None  # since leftovers were first removed; whose turn it is writes it
 
     async def write(self, lane: Lane, files: Sequence[NewFile]) -> list[Part]:
         """Write parts. They are neither visible nor durable yet."""
@@ -145,7 +148,10 @@ class Outbox:
         await self._root.run(lambda root: self._release(root, lane, noted))
 
     async def names(self, lane: Lane) -> list[str]:
-        """Return the names of the files in the lane's outbox; lanes' own folders are no files."""
+        """Return the names in the lane's outbox that may stand in the way of an answer's files.
+
+        Such a file has an extension: what has none and is a folder, as lanes' own are, is in nobody's way.
+        """
         return await self._root.run(lambda root: _names(root, lane))
 
     async def known_stem(self, lane: Lane, candidates: Sequence[str], sought: Sought) -> str | None:
@@ -156,10 +162,13 @@ class Outbox:
         """Delete the parts of this instance, whose content is written anew, and its notes of all stems but these.
 
         None: all notes stay, because nobody knows yet which stems are in use. What a `check` left behind goes too.
+        After the first time only lanes that were written to are looked at: people make folders as they like.
         """
         await self._root.run(lambda root: self._remove_leftovers(root, stems_in_use))
 
     def _write(self, root: int, lane: Lane, files: Sequence[NewFile]) -> list[Part]:
+        if self._written is not None:
+            self._written.add(lane)
         with lane_folder(root, OUTBOX, lane, make=True) as outbox:
             return [self._write_one(outbox, file) for file in files]
 
@@ -175,13 +184,14 @@ class Outbox:
 
     def _publish(self, root: int, lane: Lane, group: Sequence[Publication]) -> Published:
         with lane_folder(root, OUTBOX, lane, make=True) as outbox:
-            self._make_durable(outbox, group)
+            robbed = self._make_durable(outbox, group)
             confirm_instance(root, self._instance)
             found = self._take_stems(root, outbox, group)
             if found.taken:
                 stems.release(found.taken & found.noted, outbox=outbox)
                 return Published(taken=found.taken)
-            refused = found.refused | replacing.remove(found.old_answers, outbox=outbox)
+            going = {stem: old for stem, old in found.old_answers.items() if stem not in robbed}
+            refused = robbed | found.refused | replacing.remove(going, outbox=outbox)
             for is_marker in (False, True):
                 for publication in group:
                     if publication.part.is_marker is is_marker and publication.stem not in refused:
@@ -219,16 +229,16 @@ class Outbox:
         with lane_folder(root, OUTBOX, lane) as outbox:
             stems.release(noted, outbox=outbox)
 
-    def _make_durable(self, outbox: int, group: Sequence[Publication]) -> None:
+    def _make_durable(self, outbox: int, group: Sequence[Publication]) -> set[str]:
+        """Make the parts durable; return the stems of which one has gone, or is no file that can be opened."""
         if self._sync_together is not None and self._root.is_local and len(group) > SYNC_ALONE_UP_TO:
             self._sync_together(outbox)
-            return
-        for publication in group:
-            descriptor = os.open(publication.part.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=outbox)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            return {one.stem for one in group if not exists(one.part.name, parent=outbox)}
+        robbed = set()
+        for one in group:
+            if not _make_part_durable(one.part, outbox):
+                robbed.add(one.stem)
+        return robbed
 
     def _tidy(self, group: Sequence[Publication], refused: Collection[str], *, outbox: int) -> None:
         """Remove parts that got no name, and what was shown under stems that were given up since."""
@@ -249,17 +259,17 @@ class Outbox:
         trials.remove_left(root, now=stems.now_there(root, self._instance))
         with folder(root, OUTBOX) as outbox:
             self._remove_leftovers_in(root, outbox, stems_in_use)
-            with os.scandir(outbox) as entries:
-                lanes = [entry.name for entry in entries if is_folder(entry)]
-            for lane in lanes:
-                with leaving_what_resists(), folder(outbox, lane) as descriptor:
+            for lane in _folders_in(outbox) if self._written is None else self._written - {INBOX_LANE}:
+                with leaving_what_resists(), suppress(FileNotFoundError), folder(outbox, lane) as descriptor:
                     self._remove_leftovers_in(root, descriptor, stems_in_use)
+        if self._written is None and stems_in_use is not None:
+            self._written = set()
 
     def _remove_leftovers_in(self, root: int, parent: int, stems_in_use: Collection[str] | None) -> None:
         names = os.listdir(parent)
         for name in names:
             if name.startswith(self._prefix) and name.endswith(".part"):
-                with leaving_what_resists():
+                with leaving_what_resists(), suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=parent)
         notes = [name for name in names if stems.is_note(name)]
         if notes and stems_in_use is not None:
@@ -279,7 +289,7 @@ def _discard(root: int, lane: Lane, parts: Sequence[Part]) -> None:
 
 def _names(root: int, lane: Lane) -> list[str]:
     with lane_folder(root, OUTBOX, lane, make=True) as outbox:
-        return _file_names(outbox)
+        return _names_in_the_way(outbox)
 
 
 def _known_stem(root: int, lane: Lane, candidates: Sequence[str], sought: Sought) -> str | None:
@@ -312,15 +322,24 @@ def _is_somebody_elses(
     )
 
 
+def _make_part_durable(part: Part, outbox: int) -> bool:
+    with leaving_what_resists(), suppress(FileNotFoundError), opened(part.name, parent=outbox) as descriptor:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fsync(descriptor)
+            return True
+    return False
+
+
 def _show(publication: Publication, refused: set[str], *, outbox: int) -> None:
-    """Give a part its name; if that is refused just now, and nothing of ours has it, add the stem to the refused."""
-    try:
+    """Give a part its name; if that is refused just now, and nothing of ours has it, add the stem to the refused.
+
+    The same if the part has gone.
+    """
+    with leaving_what_resists(), suppress(FileNotFoundError):
         os.rename(publication.part.name, publication.name, src_dir_fd=outbox, dst_dir_fd=outbox)
-    except OSError as error:
-        if not is_about_one_name(error):
-            raise
-        if not is_own(publication.name, publication.part.name, publication.wire_ids, outbox=outbox):
-            refused.add(publication.stem)
+        return
+    if not is_own(publication.name, publication.part.name, publication.wire_ids, outbox=outbox):
+        refused.add(publication.stem)
 
 
 def _remove_former(stem: str, publications: Sequence[Publication], *, outbox: int) -> None:
@@ -336,12 +355,17 @@ def _remove_former(stem: str, publications: Sequence[Publication], *, outbox: in
 
 
 def _visible_stems(outbox: int) -> set[str]:
-    return {name.partition(".")[0].casefold() for name in _file_names(outbox) if not name.startswith(".")}
+    return {name.partition(".")[0].casefold() for name in _names_in_the_way(outbox) if not name.startswith(".")}
 
 
-def _file_names(parent: int) -> list[str]:
+def _folders_in(parent: int) -> list[str]:
     with os.scandir(parent) as entries:
-        return [entry.name for entry in entries if not is_folder(entry)]
+        return [entry.name for entry in entries if is_folder(entry)]
+
+
+def _names_in_the_way(parent: int) -> list[str]:
+    with os.scandir(parent) as entries:
+        return [entry.name for entry in entries if "." in entry.name or not is_folder(entry)]
 
 
 def _find_syncfs() -> Callable[[int], None] | None:

@@ -29,6 +29,7 @@ _OF_ONE_NAME = {
     errno.EPERM,
     errno.EBUSY,
     errno.ETXTBSY,
+    errno.EAGAIN,  # somebody has a lease on it, and we wait for nobody
     errno.EISDIR,
     errno.ENOTDIR,
     errno.ELOOP,

@@ -4,13 +4,20 @@ In rejected/ the name is taken by the explanation, `<name>.error.txt`; in done/ 
 the claim and that the rename replaces. Both are made with O_EXCL, so two daemons never take the same name, and what
 is there is never overwritten. No two files have the same explanation or the same claim, so what is there already says
 whose name it has taken. A file that cannot be moved just now, because somebody has it open, stays where it is.
+
+A few files of one name are numbered. Each further one has a name that is made of what would take it: nobody else's is
+called so, and it is the same however often it is asked for, so nothing has to be looked for among thousands. Whatever
+stands there all the same was put there on purpose: it stays as it is, and the file stays where it is or, if only the
+explanation's place is taken, goes beside what has it.
 """
 
+import hashlib
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchbox.folders.layout import (
     DONE,
@@ -21,13 +28,14 @@ from batchbox.folders.layout import (
     other_instances,
 )
 from batchbox.folders.root import Root, exists, is_about_one_name, leaving_what_resists, sync_folder, write_all
-from batchbox.model import Instance, Lane
-from batchbox.naming import cut_to_bytes, with_suffix_number
+from batchbox.model import INBOX_LANE, Instance, Lane
+from batchbox.naming import cut_to_bytes, with_suffix, with_suffix_number
 
 EXPLANATION_SUFFIX = ".error.txt"
 NAME_BYTES_MAX = 255
-NAMES_MAX = 100_000
-"""How many files of one name may lie in a folder before a further one stays where it is."""
+NUMBERED_MAX = 9
+"""So many files of one name are numbered in a folder."""
+MARK_CHARACTERS = 16
 
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ODD_FILES_TOO = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # whatever lies there, opening it must not hang
@@ -73,15 +81,15 @@ class Shelves:
         """Make placeholders, or find those made before a crash; return the names that the originals take."""
         return await self._root.run(lambda root: self._take_done(root, lane, originals))
 
-    async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> list[Move]:
+    async def put_aside(self, lane: Lane, moves: Sequence[Move]) -> list[Path]:
         """Move claimed files to rejected/, durably. One that is there already is left alone.
 
-        Returns the moves that were not made, because something that is no placeholder has the name, or because the
-        move was refused.
+        Returns the places that files did not get to, because something that is no placeholder is there, or because
+        the move was refused.
         """
         return await self._root.run(lambda root: self._move(root, REJECTED, lane, moves))
 
-    async def archive(self, lane: Lane, moves: Sequence[Move]) -> list[Move]:
+    async def archive(self, lane: Lane, moves: Sequence[Move]) -> list[Path]:
         """Move originals to done/, as put_aside does to rejected/."""
         return await self._root.run(lambda root: self._move(root, DONE, lane, moves))
 
@@ -91,12 +99,12 @@ class Shelves:
 
     async def remove_done(self, lane: Lane, names: Sequence[str]) -> None:
         """Delete originals from done/."""
-        await self._root.run(lambda root: _remove_done(root, lane, names))
+        await self._root.run(lambda root: self._remove_done(root, lane, names))
 
     def _take_rejected(self, root: int, lane: Lane, files: Sequence[Rejected]) -> list[str]:
         confirm_instance(root, self._instance)
         is_alone = not other_instances(root, self._instance)
-        with lane_folder(root, REJECTED, lane, make=True) as shelf:
+        with self._shelf(root, REJECTED, lane) as shelf:
             targets = [_explain(file, shelf, is_alone=is_alone) for file in files]
             sync_folder(shelf)
         return targets
@@ -104,20 +112,22 @@ class Shelves:
     def _take_done(self, root: int, lane: Lane, originals: Sequence[Original]) -> list[str]:
         confirm_instance(root, self._instance)
         is_alone = not other_instances(root, self._instance)
-        with lane_folder(root, DONE, lane, make=True) as shelf:
+        with self._shelf(root, DONE, lane) as shelf:
             return [_place_holder(original, shelf, is_alone=is_alone) for original in originals]
 
-    def _move(self, root: int, top: str, lane: Lane, moves: Sequence[Move]) -> list[Move]:
-        stuck = []
+    def _move(self, root: int, top: str, lane: Lane, moves: Sequence[Move]) -> list[Path]:
+        stuck: list[Path] = []
+        if not moves:  # nothing is wanted of a folder that may be somebody's own
+            return stuck
         with (
             claims_folder(root, self._instance, lane) as claims,
-            lane_folder(root, top, lane, make=True) as shelf,
+            self._shelf(root, top, lane) as shelf,
         ):
             for move in moves:
                 if not exists(move.claim, parent=claims):  # it has moved in an earlier attempt
                     continue
                 if not (_is_free(move, shelf) and _is_moved(move, claims=claims, shelf=shelf)):
-                    stuck.append(move)
+                    stuck.append(self._place(top, lane) / move.target)
             sync_folder(shelf)
             sync_folder(claims)
         return stuck
@@ -125,6 +135,22 @@ class Shelves:
     def _drop_claims(self, root: int, lane: Lane, names: Sequence[str]) -> None:
         with claims_folder(root, self._instance, lane) as claims:
             _unlink_all(claims, names)
+
+    def _remove_done(self, root: int, lane: Lane, names: Sequence[str]) -> None:
+        with self._shelf(root, DONE, lane) as shelf:
+            _unlink_all(shelf, names)
+
+    @contextmanager
+    def _shelf(self, root: int, top: str, lane: Lane) -> Iterator[int]:
+        """Open a lane's folder, made if it is missing; whatever fails there is said with the folder in full."""
+        try:
+            with lane_folder(root, top, lane, make=True) as shelf:
+                yield shelf
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._place(top, lane))) from error
+
+    def _place(self, top: str, lane: Lane) -> Path:
+        return self._root.path / top / ("" if lane == INBOX_LANE else lane)
 
 
 def _is_free(move: Move, shelf: int) -> bool:
@@ -156,17 +182,42 @@ def _is_moved(move: Move, *, claims: int, shelf: int) -> bool:
 
 
 def _explain(file: Rejected, shelf: int, *, is_alone: bool) -> str:
-    name = cut_to_bytes(file.name, NAME_BYTES_MAX - len(EXPLANATION_SUFFIX) - len("__99999"))
-    for number in range(1, NAMES_MAX):
-        target = with_suffix_number(name, number)
+    for target in _numbered(file.name, room=NAME_BYTES_MAX - len(EXPLANATION_SUFFIX)):
         if exists(target, parent=shelf):
             continue
         explanation = target + EXPLANATION_SUFFIX
-        if _create(explanation, file.explanation, shelf, durable=True):
+        if _take(explanation, file.explanation, shelf, is_alone=is_alone, durable=True):
             return target
-        if _is_ours(explanation, file.explanation, shelf, is_alone=is_alone):
+    target = _marked(file.name, file.explanation, room=NAME_BYTES_MAX - len(EXPLANATION_SUFFIX))
+    _take(target + EXPLANATION_SUFFIX, file.explanation, shelf, is_alone=True, durable=True)
+    return target
+
+
+def _place_holder(original: Original, shelf: int, *, is_alone: bool) -> str:
+    content = os.fsencode(original.claim)
+    for target in _numbered(original.name, room=NAME_BYTES_MAX):
+        if _take(target, content, shelf, is_alone=is_alone, durable=False):
             return target
-    raise FileExistsError(f"rejected/ has {NAMES_MAX} files of one name")
+    target = _marked(original.name, content, room=NAME_BYTES_MAX)
+    _take(target, content, shelf, is_alone=True, durable=False)
+    return target
+
+
+def _numbered(name: str, *, room: int) -> Iterator[str]:
+    """Return the first choices for a name: itself, then with numbers."""
+    start = cut_to_bytes(name, room - len(f"__{NUMBERED_MAX}"))
+    return (with_suffix_number(start, number) for number in range(1, NUMBERED_MAX + 1))
+
+
+def _marked(name: str, content: bytes, *, room: int) -> str:
+    """Return the last choice: a name that is only that of the file which has this explanation or claim."""
+    mark = hashlib.sha256(content).hexdigest()[:MARK_CHARACTERS]
+    return with_suffix(cut_to_bytes(name, room - len(f"__{mark}")), mark)
+
+
+def _take(name: str, content: bytes, shelf: int, *, is_alone: bool, durable: bool) -> bool:
+    """Take a name with this content, now or before a crash; return False if it is somebody else's."""
+    return _create(name, content, shelf, durable=durable) or _is_ours(name, content, shelf, is_alone=is_alone)
 
 
 def _create(name: str, content: bytes, shelf: int, *, durable: bool) -> bool:
@@ -175,12 +226,21 @@ def _create(name: str, content: bytes, shelf: int, *, durable: bool) -> bool:
     except FileExistsError:
         return False
     try:
+        _fill(descriptor, content, durable=durable)
+    except OSError:
+        with leaving_what_resists():
+            os.unlink(name, dir_fd=shelf)  # what is not whole would keep the name from ourselves too
+        raise
+    return True
+
+
+def _fill(descriptor: int, content: bytes, *, durable: bool) -> None:
+    try:
         write_all(descriptor, [content])
         if durable:
             os.fsync(descriptor)
     finally:
-        os.close(descriptor)
-    return True
+        os.close(descriptor)  # a server may only now say that there is no room
 
 
 def _is_ours(name: str, content: bytes, shelf: int, *, is_alone: bool) -> bool:
@@ -205,21 +265,6 @@ def _is_ours(name: str, content: bytes, shelf: int, *, is_alone: bool) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _place_holder(original: Original, shelf: int, *, is_alone: bool) -> str:
-    name = cut_to_bytes(original.name, NAME_BYTES_MAX - len("__99999"))
-    content = os.fsencode(original.claim)
-    for number in range(1, NAMES_MAX):
-        target = with_suffix_number(name, number)
-        if _create(target, content, shelf, durable=False) or _is_ours(target, content, shelf, is_alone=is_alone):
-            return target
-    raise FileExistsError(f"done/ has {NAMES_MAX} files of one name")
-
-
-def _remove_done(root: int, lane: Lane, names: Sequence[str]) -> None:
-    with lane_folder(root, DONE, lane, make=True) as shelf:
-        _unlink_all(shelf, names)
 
 
 def _unlink_all(parent: int, names: Sequence[str]) -> None:

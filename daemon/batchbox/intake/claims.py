@@ -44,10 +44,10 @@ async def _finish_again(lane: Lane, claims: Sequence[EndedClaim], shelves: Shelv
             raise
         log.warning("ended files stay in processing/", extra={"lane": shown(lane), "why": str(error)})
         return
-    for move in stuck:
+    for place in stuck:
         log.warning(
-            "ended file stays in processing/: its name is taken, or refused because somebody has the file open",
-            extra={"lane": shown(lane), "target": shown(move.target)},
+            "ended file stays in processing/ until its place is free: move away what is there, or close it",
+            extra={"lane": shown(lane), "place": shown(str(place))},
         )
 
 

@@ -21,6 +21,7 @@ after an explanation   | the explanation, no name recorded             | finds i
 after the move         | a REJECTING row, the file in rejected/        | finds nothing to move, records it
 after a file was found | its row READING, its claim unsettled          | forgets the row, waits until the file is
 changed                |                                               | still, reads it again
+before it is read again | its claim unsettled and without a row        | reads it, or tells that it has gone
 """
 
 import logging

@@ -212,7 +212,14 @@ def _recorder(parts: _Parts, canceller: Canceller) -> Recorder:
 def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
     settings, store, retry = parts.settings, parts.store, parts.settings.retry
     own_betas = {OUTPUT_300K_BETA, *settings.api.betas}
-    twins = Twins(store.twins, api=parts.api, catalogue=parts.catalogue, poll_seconds=settings.poll.max)
+    twins = Twins(
+        store.twins,
+        api=parts.api,
+        catalogue=parts.catalogue,
+        vouches_for=parts.account.vouches_for,
+        ring_polling=parts.bells.polling.ring,
+        poll_seconds=settings.poll.max,
+    )
     reconciler = _reconciler(parts, twins)
     return Dispatch(
         choosing=Choosing(

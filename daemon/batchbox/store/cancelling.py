@@ -22,6 +22,7 @@ from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Parameters, Transaction
 from batchbox.store.recording import IS_OPEN, NewSource, Rejection, RowWriter, source_of
 from batchbox.store.regrouping import take_out
+from batchbox.store.verifying import HAS_NO_ROW
 
 ENDED_AT_ONCE = 10_000
 """So many requests are taken out in one transaction."""
@@ -172,8 +173,14 @@ async def _cancel(transaction: Transaction, writer: RowWriter, cancel: Cancel, *
 
 
 async def _unsettled(transaction: Transaction, lane: Lane, target: str) -> list[NewSource]:
-    """Return the files of that name that are waited for in processing/, because they had changed."""
-    rows = await transaction.all("SELECT claim, found_at FROM unsettled WHERE lane = ? AND is_still = 0", (lane,))
+    """Return the files of that name that are waited for in processing/, because they had changed.
+
+    One that dispatch has just found to have changed has its row until intake forgets that: it is still being read.
+    """
+    rows = await transaction.all(
+        f"SELECT claim, found_at FROM unsettled WHERE lane = ? AND is_still = 0 AND {HAS_NO_ROW}",  # noqa: S608 - our own
+        (lane,),
+    )
     return [
         source_of(lane, from_blob(claim), found_at=from_ms(found_at))
         for claim, found_at in rows

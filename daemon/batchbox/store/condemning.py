@@ -14,9 +14,10 @@ from batchbox.store.transitions import move_requests
 async def condemn(
     transaction: Transaction, request_ids: Sequence[int], error_type: ErrorType, *, text: str, now: datetime
 ) -> None:
-    """End the requests as errors of this type."""
+    """End the requests as errors of this type; what has ended stays as it is."""
     await transaction.run(
-        "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+        "UPDATE requests SET error_type = ?, error_text = ?, ended_at = ? "
+        "WHERE id IN (SELECT value FROM json_each(?)) AND ended_at IS NULL",
         (error_type, text, to_ms(now), json.dumps(request_ids)),
     )
     await move_requests(transaction, request_ids, RequestEvent.CONDEMN)

@@ -13,6 +13,12 @@ from batchbox.store.columns import from_blob, from_ms, optional_moment, optional
 from batchbox.store.database import Database, Transaction
 from batchbox.store.transitions import move_batch, move_requests
 
+_FOUND = (
+    "SELECT m.batch_id FROM twins AS t CROSS JOIN members AS f ON f.batch_id = t.batch_id "
+    "CROSS JOIN members AS m ON m.request_id = f.request_id WHERE t.is_booked = 0 AND t.is_undecided = 1"
+)
+"""Batches of which a request is answered by one that has turned up, as far as is known."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -128,11 +134,15 @@ class DispatchStore:
         return batch_id
 
     async def sealed(self) -> list[SealedBatch]:
-        """Return the batches that may be sent, oldest first; those that wait for a person may not."""
+        """Return the batches that may be sent, oldest first.
+
+        Those that wait for a person may not, nor those of which a request may be answered already.
+        """
         rows = await self._database.all(
-            "SELECT id, lane, betas, request_count, (SELECT nonce FROM sendings WHERE batch_id = batches.id "
-            "ORDER BY intended_at DESC LIMIT 1), refusal, is_joined, break_count, is_probe, held_reason, file_trouble "
-            "FROM batches WHERE state = 'sealed' AND needs_person = 0 ORDER BY id"
+            "SELECT id, lane, betas, request_count, "  # noqa: S608 - our own constant
+            "(SELECT nonce FROM sendings WHERE batch_id = batches.id ORDER BY intended_at DESC LIMIT 1), "
+            "refusal, is_joined, break_count, is_probe, held_reason, file_trouble "
+            f"FROM batches WHERE state = 'sealed' AND needs_person = 0 AND id NOT IN ({_FOUND}) ORDER BY id"
         )
         return [
             SealedBatch(
@@ -218,16 +228,22 @@ class DispatchStore:
         A later sending of the same batch that is still in doubt becomes a *twin*: it may exist as well.
         """
         async with self._database.transaction() as transaction:
-            moved = await move_batch(transaction, batch_id, BatchEvent.ACCEPT)
-            if moved:
-                await note_accepted(transaction, batch_id, nonce, batch, api_request_id=api_request_id)
-                await transaction.run(
-                    "UPDATE sendings SET outcome = 'twin', candidates_closed = 1, withdrawn_at = ? "
-                    "WHERE batch_id = ? AND outcome = 'open'",
-                    (to_ms(now), batch_id),
-                )
-            await transaction.run("UPDATE candidates SET verdict = 'ours' WHERE api_id = ?", (batch.id,))
-        return moved
+            return await _accept(transaction, batch_id, nonce, batch, api_request_id=api_request_id, now=now)
+
+    async def adopt(self, batch_id: int, nonce: Nonce, batch: BatchInfo, *, now: datetime) -> bool:
+        """Record that a candidate is the batch, by a person's word alone.
+
+        Returns False, and records nothing, if that was decided meanwhile: the batch may be on its way again.
+        """
+        async with self._database.transaction() as transaction:
+            row = await transaction.one(
+                "SELECT 1 FROM candidates AS c JOIN sendings AS s ON s.nonce = c.nonce "
+                "WHERE c.nonce = ? AND c.api_id = ? AND c.verdict = 'open' AND s.outcome = 'open'",
+                (nonce, batch.id),
+            )
+            if row is None:
+                return False
+            return await _accept(transaction, batch_id, nonce, batch, api_request_id=None, now=now)
 
     async def withdraw(self, batch_id: int, nonce: Nonce, *, now: datetime, is_break: bool) -> None:
         """Record that the sending surely created nothing: the batch may be sent again.
@@ -261,6 +277,11 @@ class DispatchStore:
         """Record why a batch waits between its tries while others go on."""
         async with self._database.transaction() as transaction:
             await transaction.run("UPDATE batches SET held_reason = ? WHERE id = ?", (reason, batch_id))
+
+    async def unmark_probe(self, batch_id: int) -> None:
+        """Record that a batch which must wait does not show any more how the account fares."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE batches SET is_probe = 0 WHERE id = ? AND state = 'sealed'", (batch_id,))
 
     async def note_file_trouble(self, batch_id: int, trouble: str | None) -> None:
         """Record which file of a batch could not be told to be as it was read; None: all could."""
@@ -364,6 +385,27 @@ async def insert_batch(
         (batch_id, json.dumps(request_ids)),
     )
     return batch_id
+
+
+async def _accept(
+    transaction: Transaction,
+    batch_id: int,
+    nonce: Nonce,
+    batch: BatchInfo,
+    *,
+    api_request_id: str | None,
+    now: datetime,
+) -> bool:
+    if not await move_batch(transaction, batch_id, BatchEvent.ACCEPT):
+        return False
+    await note_accepted(transaction, batch_id, nonce, batch, api_request_id=api_request_id)
+    await transaction.run(
+        "UPDATE sendings SET outcome = 'twin', candidates_closed = 1, withdrawn_at = ? "
+        "WHERE batch_id = ? AND outcome = 'open'",
+        (to_ms(now), batch_id),
+    )
+    await transaction.run("UPDATE candidates SET verdict = 'ours' WHERE api_id = ?", (batch.id,))
+    return True
 
 
 async def note_accepted(

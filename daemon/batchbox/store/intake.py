@@ -17,6 +17,7 @@ from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.originals import move_away, take_targets
 from batchbox.store.readings import end_reading_of, end_readings
 from batchbox.store.recording import (
+    ASKED_BY_READ_OTHERS,
     IS_OPEN,
     NewRequest,
     NewSource,
@@ -238,18 +239,18 @@ def _listed(requests: Sequence[NewRequest] | Rejection) -> Sequence[NewRequest]:
 
 async def _remove_some_requests(transaction: Transaction, source_id: int) -> bool:
     rows = await transaction.all(
-        "SELECT request_id, state, EXISTS (SELECT 1 FROM attachments AS other "
-        "WHERE other.request_id = a.request_id AND other.source_id <> a.source_id) "
+        "SELECT request_id, state, EXISTS (SELECT 1 FROM attachments AS other "  # noqa: S608 - our own constant
+        f"WHERE other.request_id = a.request_id AND other.source_id <> a.source_id), {ASKED_BY_READ_OTHERS} "
         "FROM attachments AS a JOIN requests ON id = request_id WHERE source_id = ? LIMIT ?",
         (source_id, FORGET_REQUESTS),
     )
-    own = [id_ for id_, state, is_shared in rows if state == RequestState.INCOMING and not is_shared]
+    own = [id_ for id_, state, is_shared, _ in rows if state == RequestState.INCOMING and not is_shared]
     await remove_params(transaction, own)
     await transaction.run_many("DELETE FROM requests WHERE id = ?", [(request_id,) for request_id in own])
     await transaction.run_many(
         "DELETE FROM attachments WHERE request_id = ? AND source_id = ?",
-        [(request_id, source_id) for request_id, _, _ in rows],
+        [(request_id, source_id) for request_id, *_ in rows],
     )
-    shared = [request_id for request_id, _, is_shared in rows if is_shared]
-    await move_requests(transaction, shared, RequestEvent.ADMIT)  # whoever asks for it too has been read to its end
+    asked_for = [request_id for request_id, _, _, is_asked_for in rows if is_asked_for]
+    await move_requests(transaction, asked_for, RequestEvent.ADMIT)  # by a file that has been read to its end
     return len(rows) == FORGET_REQUESTS

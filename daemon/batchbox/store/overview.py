@@ -9,6 +9,7 @@ from batchbox.api import RESULTS_KEPT
 from batchbox.model import ApiBatchId, BatchState, Lane, LostReason, Nonce, RequestState, SourceState
 from batchbox.store.columns import from_ms, from_nanodollars, optional_moment, to_ms
 from batchbox.store.database import Database
+from batchbox.store.verifying import HAS_NO_ROW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ class OverviewStore:
         """Say whether anything would still move by itself: a file on its way, or a request that is not lost."""
         row = await self._database.one(  # an INCOMING request is one of a READING file
             "SELECT EXISTS (SELECT 1 FROM sources WHERE state IN ('reading', 'settled', 'rejecting')) "  # noqa: S608 - our own
-            "OR EXISTS (SELECT 1 FROM unsettled WHERE is_still = 0) "
+            f"OR EXISTS (SELECT 1 FROM unsettled WHERE is_still = 0 OR {HAS_NO_ROW}) "
             "OR EXISTS (SELECT 1 FROM requests WHERE state = 'waiting') "
             "OR EXISTS (SELECT 1 FROM requests WHERE state = 'failing') "
             "OR EXISTS (SELECT 1 FROM batches AS b WHERE b.state IN ('sealed', 'submitting', 'in_progress', 'ended') "

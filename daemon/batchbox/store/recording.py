@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from batchbox.model import OPEN_REQUEST_STATES, CustomId, Lane, RejectReason, RequestState, SourceState
+from batchbox.model import OPEN_REQUEST_STATES, CustomId, ErrorType, Lane, RejectReason, RequestState, SourceState
 from batchbox.naming import CUSTOM_ID_CHARACTERS_MAX, numbered, parse_claim_name, visible
 from batchbox.store.columns import PIECES_MAX, from_blob, from_ms, to_blob, to_ms
 from batchbox.store.database import Parameters, Transaction
@@ -18,10 +18,21 @@ PIECE_BYTES = 256 * 1024
 SUFFIXES_MAX = 10_000
 """How many open requests may share one derived id before a further one is refused."""
 IS_OPEN = "state IN ('" + "', '".join(OPEN_REQUEST_STATES) + "')"
+ASKED_BY_READ_OTHERS = (
+    "EXISTS (SELECT 1 FROM attachments AS o JOIN sources AS s ON s.id = o.source_id "
+    "WHERE o.request_id = a.request_id AND o.source_id <> a.source_id AND s.state <> 'reading')"
+)
+"""Of the attachment `a`: another file asks for its request, and has been read to its end.
+
+What only files ask for that are still being read is not to be sent: they may end in a line that rejects them.
+"""
+
+_IS_WITHDRAWN = f"error_type IS '{ErrorType.WITHDRAWN}'"
 
 _FOUND = (
-    "r.id, r.lane, r.custom_id, r.numbered_from, r.digest, "
-    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2), r.canceled_at IS NOT NULL"
+    "r.id, r.lane, r.custom_id, r.numbered_from, r.digest, "  # noqa: S608 - our own constants
+    "EXISTS (SELECT 1 FROM attachments WHERE request_id = r.id AND source_id = ?2), "
+    f"r.canceled_at IS NOT NULL OR r.{_IS_WITHDRAWN}"
 )
 _IN_RANGE = (
     f"SELECT {_FOUND} "  # noqa: S608 - our own constants
@@ -45,7 +56,7 @@ _RECALLED = (
     "FROM json_each(?1) AS wanted CROSS JOIN recalled AS k "
     "ON k.lane = ?2 AND k.claim = ?3 AND k.custom_id = wanted.value "
     "JOIN requests AS r ON r.id = k.request_id AND r.digest = k.digest AND r.lane = k.lane "
-    "AND coalesce(r.numbered_from, r.custom_id) = k.custom_id"
+    f"AND coalesce(r.numbered_from, r.custom_id) = k.custom_id AND NOT r.{_IS_WITHDRAWN} ORDER BY r.id"
 )
 """The content is compared once more: the id of a request that was forgotten may be another one's by now.
 
@@ -98,7 +109,7 @@ class DuplicateIdError(Exception):
         self.request = request
         self.in_file = in_file
         self.is_canceled = is_canceled
-        """Whether it is taken by a request that was cancelled and has not ended."""
+        """Whether it is taken by a request that was cancelled or withdrawn, and has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ class _Open:
     is_attached: bool
     """The long file that is being read has asked for it in an earlier part."""
     is_canceled: bool = False
-    """It ends as an error: who drops the same again wants an answer, and gets another request."""
+    """Or withdrawn: it ends as an error, and who drops the same again wants an answer, and gets another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,8 @@ class RowWriter:
         self._open: dict[tuple[Lane, CustomId], _Open] = {}
         self._numbered: dict[tuple[Lane, CustomId, bytes], _Open] = {}  # by the id that was taken, and by content
         self._known: set[tuple[Lane, CustomId]] = set()  # ids of which every number that is open was looked up
-        self._recalled: dict[tuple[str, CustomId, bytes], _Recalled] = {}  # by claim, id as asked for, and digest
+        self._first_numbers: dict[tuple[Lane, CustomId], int] = {}  # of these: every lower number is open
+        self._recalled: dict[tuple[str, CustomId, bytes], list[_Recalled]] = {}  # by claim, id as asked for, digest
         self._next_ids: dict[str, int] = {}
         self._sources: list[Parameters] = []
         self._requests: list[Parameters] = []
@@ -181,7 +193,8 @@ class RowWriter:
             ids = json.dumps([request.custom_id for request in requests])
             rows = await self._transaction.all(_RECALLED, (ids, lane, to_blob(claim), self._source_id))
             for id_, custom_id, is_open, is_attached, asked_for, digest in rows:
-                self._recalled[claim, asked_for, digest] = _Recalled(id_, custom_id, bool(is_open), bool(is_attached))
+                one = _Recalled(id_, custom_id, bool(is_open), bool(is_attached))
+                self._recalled.setdefault((claim, asked_for, digest), []).append(one)
 
     async def _look_up_numbers(self, ids: AbstractSet[tuple[Lane, CustomId]]) -> None:
         unknown = ids - self._known
@@ -271,12 +284,13 @@ class RowWriter:
             return None
         digest = _digest(request)
         recalled, asked_for = self._recalled, request.custom_id
-        one = recalled.get((claim, asked_for, digest)) or recalled.get((claim, asked_for, _WHATEVER))
-        if one is None:
-            return None
-        if one.is_attached or one.custom_id in here:
+        known = recalled.get((claim, asked_for, digest)) or recalled.get((claim, asked_for, _WHATEVER), [])
+        for one in known:
+            if not one.is_attached and one.custom_id not in here:
+                return _Resolved(request, one.custom_id, digest, attach_to=one.id, has_ended=not one.is_open)
+        if known and request.explicit:
             raise DuplicateIdError(request, in_file=True)
-        return _Resolved(request, one.custom_id, digest, attach_to=one.id, has_ended=not one.is_open)
+        return None
 
     async def _resolve_one(self, lane: Lane, request: NewRequest, here: set[CustomId]) -> _Resolved:
         digest = _digest(request)
@@ -286,18 +300,26 @@ class RowWriter:
             is_same = same is not None and same.digest == digest and not same.is_canceled
             if same is not None and is_same and not self._is_in_file(same, here):
                 return _Resolved(request, same.custom_id, digest, attach_to=same.id)
-        custom_id = request.custom_id
-        for suffix in range(2, SUFFIXES_MAX):
-            existing = self._open.get((lane, custom_id))
-            if existing is None and custom_id not in here:
-                return _Resolved(request, custom_id, digest, attach_to=None)
-            if request.explicit:
-                in_file = existing is None or self._is_in_file(existing, here)
-                is_canceled = existing is not None and existing.is_canceled
-                raise DuplicateIdError(request, in_file=in_file, is_canceled=is_canceled)
-            if custom_id == request.custom_id:
-                await self._look_up_numbers({(lane, custom_id)})
-            custom_id = numbered(request.custom_id, suffix)
+        if same_id is None and request.custom_id not in here:
+            return _Resolved(request, request.custom_id, digest, attach_to=None)
+        if request.explicit:
+            in_file = same_id is None or self._is_in_file(same_id, here)
+            is_canceled = same_id is not None and same_id.is_canceled
+            raise DuplicateIdError(request, in_file=in_file, is_canceled=is_canceled)
+        return _Resolved(request, await self._number(lane, request, here), digest, attach_to=None)
+
+    async def _number(self, lane: Lane, request: NewRequest, here: set[CustomId]) -> CustomId:
+        """Return the first numbered form of the id that is free. No number is tried twice: none becomes free again."""
+        key = (lane, request.custom_id)
+        await self._look_up_numbers({key})
+        first = self._first_numbers.get(key, 2)
+        while first < SUFFIXES_MAX and (lane, numbered(request.custom_id, first)) in self._open:
+            first += 1
+        self._first_numbers[key] = first
+        for number in range(first, SUFFIXES_MAX):
+            custom_id = numbered(request.custom_id, number)
+            if (lane, custom_id) not in self._open and custom_id not in here:
+                return custom_id
         raise DuplicateIdError(request, in_file=False)
 
     @staticmethod
@@ -366,7 +388,7 @@ def duplicate_id(error: DuplicateIdError) -> Rejection:
 
 
 def _other(error: DuplicateIdError) -> str:
-    return "though it is cancelled" if error.is_canceled else "with other content"
+    return "though it was taken back" if error.is_canceled else "with other content"
 
 
 def _visible(name: str) -> bytes | None:

@@ -98,13 +98,15 @@ class RegroupingStore:
                 await insert_batch(transaction, lane, betas, half, now=now, parent_id=batch_id)
 
     async def part_probe(self, batch_id: int, *, now: datetime) -> None:
-        """Take the first member of a sealed batch out, to be sent alone as a probe."""
+        """Take the first member of a sealed batch out, to be sent alone as a probe; if it is alone, it is that."""
+        alone = "UPDATE batches SET is_probe = 1 WHERE id = ? AND request_count = 1 AND state = 'sealed'"
         async with self._database.transaction() as transaction:
+            if await transaction.run(alone, (batch_id,)):
+                return
             lane, betas, request_ids = await _leave(transaction, batch_id)
             probe_id = await insert_batch(transaction, lane, betas, request_ids[:1], now=now)
             await transaction.run("UPDATE batches SET is_probe = 1 WHERE id = ?", (probe_id,))
-            if len(request_ids) > 1:
-                await insert_batch(transaction, lane, betas, request_ids[1:], now=now)
+            await insert_batch(transaction, lane, betas, request_ids[1:], now=now)
 
     async def join(self, batch_ids: Sequence[int], *, refusal: str, held_reason: str, now: datetime) -> None:
         """Put the members of refused batches into one that is tried again as a whole, and never halved for this."""
@@ -126,13 +128,14 @@ class RegroupingStore:
 
 
 async def take_out(transaction: Transaction, request_ids: Sequence[int], *, now: datetime) -> None:
-    """Take requests out of the sealed batches that they are in; the others go on in a batch of the same kind.
+    """Take requests out of the sealed or refused batches that they are in; the others go on in one of the same kind.
 
-    Those that are in no sealed batch are left alone. The caller says what becomes of the ones that are taken out.
+    Those that are in no such batch are left alone. The caller says what becomes of the ones that are taken out.
     """
     rows = await transaction.all(
         "SELECT DISTINCT b.id FROM requests AS r JOIN batches AS b ON b.id = r.batch_id "
-        "WHERE r.id IN (SELECT value FROM json_each(?)) AND r.state = 'batched' AND b.state = 'sealed'",
+        "WHERE r.id IN (SELECT value FROM json_each(?)) AND r.state = 'batched' "
+        "AND (b.state = 'sealed' OR b.is_undecided = 1)",
         (json.dumps(request_ids),),
     )
     going = set(request_ids)
@@ -145,6 +148,24 @@ async def take_out(transaction: Transaction, request_ids: Sequence[int], *, now:
                 (batch_id, successor_id),
             )
         await transaction.run("UPDATE batches SET parent_id = NULL WHERE id = ?", (batch_id,))
+
+
+async def part(transaction: Transaction, batch_id: int, request_ids: Sequence[int], *, now: datetime) -> bool:
+    """Put members of a sealed batch into one of their own, behind the one in which the others go on.
+
+    Returns False, and changes nothing, if there are no others.
+    """
+    row = await transaction.one(
+        "SELECT lane, betas, request_count FROM batches WHERE id = ? AND state = 'sealed'", (batch_id,)
+    )
+    if row is None or not request_ids:  # it was found after all, or nobody has to be parted any more
+        return True
+    lane, betas, count = row
+    if len(request_ids) == count:
+        return False
+    await take_out(transaction, request_ids, now=now)
+    await insert_batch(transaction, lane, betas, request_ids, now=now)
+    return True
 
 
 async def _leave(transaction: Transaction, batch_id: int) -> tuple[Lane, str, list[int]]:

@@ -62,7 +62,7 @@ CREATE TABLE recalled (
     custom_id  TEXT    NOT NULL,             -- as the file spells or derives it
     digest     BLOB    NOT NULL,
     request_id INTEGER NOT NULL,
-    PRIMARY KEY (lane, claim, custom_id, digest)
+    PRIMARY KEY (lane, claim, custom_id, digest, request_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (
@@ -185,12 +185,14 @@ CREATE TABLE candidates (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX candidates_by_api_id ON candidates (api_id);
 
--- A batch that was bought beside the one that is delivered: it is cancelled, and what it cost is booked.
+-- A batch that has turned up after its requests went on without it. What is bought beside what is delivered is
+-- cancelled, and its cost is booked.
 CREATE TABLE twins (
     api_id   TEXT    PRIMARY KEY,
     batch_id INTEGER NOT NULL,
     nonce    TEXT    NOT NULL,
     found_at INTEGER NOT NULL,
+    is_undecided INTEGER NOT NULL DEFAULT 0, -- what of it is delivered: no request of it is sent before that is known
     is_booked INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX twins_unbooked ON twins (is_booked) WHERE is_booked = 0;

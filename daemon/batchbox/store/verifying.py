@@ -18,12 +18,27 @@ from batchbox.store.columns import from_blob, from_ms, to_blob, to_ms
 from batchbox.store.condemning import condemn
 from batchbox.store.database import Database, Row, Transaction
 from batchbox.store.originals import MAY_LEAVE
-from batchbox.store.recording import NewSource, Rejection, RowWriter
-from batchbox.store.regrouping import take_out
-from batchbox.store.transitions import move_requests_of, move_sources
+from batchbox.store.recording import ASKED_BY_READ_OTHERS, IS_OPEN, NewSource, Rejection, RowWriter
+from batchbox.store.regrouping import part, take_out
+from batchbox.store.transitions import move_requests, move_requests_of, move_sources
 
-_OF_OTHERS_TOO = "request_id IN (SELECT request_id FROM attachments WHERE source_id <> ?1)"
-_HAS_ENDED = "r.state IN ('answered', 'incomplete', 'failed')"
+_IS_UNSENT = (
+    "(r.state IN ('incoming', 'waiting') OR r.state = 'batched' "
+    "AND EXISTS (SELECT 1 FROM batches WHERE id = r.batch_id AND state = 'sealed'))"
+)
+"""Only such a request may be taken back, whoever asked for it: any other one is with the API, or has ended."""
+
+_UNVERIFIED = (
+    "members AS m JOIN attachments AS a ON a.request_id = m.request_id JOIN sources AS s ON s.id = a.source_id "
+    "WHERE m.batch_id = ? AND s.state = 'open' AND s.is_verified = 0 AND NOT EXISTS "
+    "(SELECT 1 FROM attachments AS other JOIN sources AS v ON v.id = other.source_id "
+    "WHERE other.request_id = m.request_id AND v.state = 'open' AND v.is_verified = 1)"
+)
+"""A request goes for the sake of one file that is as it was read, whatever becomes of others that ask for it too: what
+was sent once never waits for a file again."""
+
+HAS_NO_ROW = "NOT EXISTS (SELECT 1 FROM sources AS s WHERE s.lane = unsettled.lane AND s.claim = unsettled.claim)"
+"""Of an unsettled claim: nothing is recorded of the file, or no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +53,14 @@ class UnverifiedSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedMember:
+    """A request of a batch that may not be sent yet, and a file because of which it may not."""
+
+    number: int
+    source: UnverifiedSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnsettledClaim:
     """A claimed file that has changed after it was read."""
 
@@ -47,7 +70,7 @@ class UnsettledClaim:
     found_at: datetime
     """When it was found changed for the first time."""
     is_still: bool
-    """It has been still since, and is read again; it is remembered until it has left processing/."""
+    """It has been still since, and may be read again; it is remembered until it has left processing/."""
 
 
 class VerifyingStore:
@@ -56,15 +79,24 @@ class VerifyingStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def unverified(self, batch_id: int, *, limit: int) -> list[UnverifiedSource]:
-        """Return files that ask for a request of the batch and are still to be looked at."""
+    async def unverified(self, batch_id: int, *, after: UnverifiedMember | None, limit: int) -> list[UnverifiedMember]:
+        """Return the next requests of the batch, each with a file that is still to be looked at before they may go."""
+        position = (0, 0) if after is None else (after.number, after.source.id)
         rows = await self._database.all(
-            "SELECT DISTINCT s.id, s.lane, s.claim, s.size_bytes, s.sha256 FROM members AS m "
-            "JOIN attachments AS a ON a.request_id = m.request_id JOIN sources AS s ON s.id = a.source_id "
-            "WHERE m.batch_id = ? AND s.state = 'open' AND s.is_verified = 0 LIMIT ?",
-            (batch_id, limit),
+            f"SELECT m.number, s.id, s.lane, s.claim, s.size_bytes, s.sha256 FROM {_UNVERIFIED} "  # noqa: S608 - our own constant
+            "AND (m.number, a.source_id) > (?, ?) ORDER BY m.number, a.source_id LIMIT ?",
+            (batch_id, *position, limit),
         )
-        return [_unverified_source(row) for row in rows]
+        return [UnverifiedMember(number=number, source=_unverified_source(row)) for number, *row in rows]
+
+    async def part_unverified(self, batch_id: int, *, now: datetime) -> bool:
+        """Let the requests that wait for a file wait in a batch of their own. Returns False if all of them do."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.all(
+                f"SELECT m.request_id FROM {_UNVERIFIED} GROUP BY m.number",  # noqa: S608 - our own constant
+                (batch_id,),
+            )
+            return await part(transaction, batch_id, [request_id for (request_id,) in rows], now=now)
 
     async def unverified_settled(self, *, after: int, limit: int) -> list[UnverifiedSource]:
         """Return the next files, after the id, that have settled without anything of them having had to be sent."""
@@ -90,16 +122,16 @@ class VerifyingStore:
         """
         async with self._database.transaction() as transaction:
             waiting = await _with_unpublished(transaction, source_ids)
-            recalled = [source_id for source_id in source_ids if source_id not in waiting]
-            batched = [await _recall(transaction, source_id) for source_id in recalled]
-            await take_out(transaction, [request_id for of_file in batched for request_id in of_file], now=now)
+            recalled = [one for one in source_ids if one not in waiting and await _recall(transaction, one)]
+            batched = [
+                request_id
+                for one in recalled
+                for request_id in await _requests_of(transaction, one, "r.state = 'batched'")
+            ]
+            await take_out(transaction, batched, now=now)
+            await _leave_batch(transaction, batched)
             for source_id in recalled:
                 await move_requests_of(transaction, source_id, RequestEvent.RECALL)
-                await transaction.run(
-                    "UPDATE requests SET batch_id = NULL "
-                    "WHERE id IN (SELECT request_id FROM attachments WHERE source_id = ?) AND batch_id IS NOT NULL",
-                    (source_id,),
-                )
                 await transaction.run(
                     "INSERT INTO unsettled (lane, claim, found_at) SELECT lane, claim, ?2 FROM sources WHERE id = ?1 "
                     "ON CONFLICT (lane, claim) DO UPDATE SET change_count = change_count + 1, is_still = 0",
@@ -108,19 +140,30 @@ class VerifyingStore:
         return waiting
 
     async def withdraw(self, source_ids: Sequence[int], *, text: str, now: datetime) -> None:
-        """End the requests of files that have gone before any of them was sent. What others ask for as well stays."""
+        """End the requests of files that have gone before any of them was sent. What others ask for as well stays.
+
+        What a file asks for that is still being read waits until that has been read to its end.
+        """
         async with self._database.transaction() as transaction:
-            own_by_source = {source_id: await _withdraw(transaction, source_id) for source_id in source_ids}
-            own = [request_id for of_file in own_by_source.values() for request_id in of_file]
-            await take_out(transaction, own, now=now)
+            lent = [request_id for one in source_ids for request_id in await _detach(transaction, one)]
+            own = [request_id for one in source_ids for request_id in await _requests_of(transaction, one, _IS_UNSENT)]
+            await take_out(transaction, [*own, *lent], now=now)
+            await _leave_batch(transaction, lent)
+            await move_requests(transaction, lent, RequestEvent.RECALL)
             await condemn(transaction, own, ErrorType.WITHDRAWN, text=text, now=now)
-            emptied = [source_id for source_id, of_file in own_by_source.items() if not of_file]
+            open_counts = {one: len(await _requests_of(transaction, one, f"r.{IS_OPEN}")) for one in source_ids}
+            await transaction.run_many(  # with a name in done/ they take none: that would be an empty promise
+                "UPDATE sources SET open_count = ?, is_verified = 1, target = claim WHERE id = ?",
+                [(count, source_id) for source_id, count in open_counts.items()],
+            )
+            emptied = [source_id for source_id, count in open_counts.items() if not count]
             await move_sources(transaction, emptied, SourceEvent.SETTLE)
 
     async def unsettled(self) -> list[UnsettledClaim]:
-        """Return the claims that have ever changed, in the order in which they were found to have."""
+        """Return the claims that have changed and were not read since, in the order in which that was found."""
         rows = await self._database.all(
-            "SELECT lane, claim, change_count, found_at, is_still FROM unsettled ORDER BY found_at"
+            "SELECT lane, claim, change_count, found_at, is_still FROM unsettled "  # noqa: S608 - our own constant
+            f"WHERE is_still = 0 OR {HAS_NO_ROW} ORDER BY found_at"
         )
         return [
             UnsettledClaim(
@@ -142,7 +185,7 @@ class VerifyingStore:
             )
 
     async def give_up(self, source: NewSource, rejection: Rejection, *, now: datetime) -> None:
-        """Reject a file that is never still."""
+        """Reject a file that is never still, or that is not there any more."""
         async with self._database.transaction() as transaction:
             writer = RowWriter(transaction, now=now)
             await writer.add_file(source, rejection)
@@ -167,41 +210,57 @@ async def _with_unpublished(transaction: Transaction, source_ids: Sequence[int])
     return {source_id for (source_id,) in rows}
 
 
-async def _recall(transaction: Transaction, source_id: int) -> list[int]:
-    """Detach what the file is not to ask for anew, and remember it; return what has to leave its batch."""
+async def _recall(transaction: Transaction, source_id: int) -> bool:
+    """Detach what the file is not to ask for anew, and remember it; return whether the file may be recalled."""
     if not await move_sources(transaction, [source_id], SourceEvent.RECALL):
-        return []
-    await transaction.run(
-        "INSERT INTO recalled (lane, claim, custom_id, digest, request_id) "  # noqa: S608 - our own constants
-        "SELECT s.lane, s.claim, coalesce(r.numbered_from, r.custom_id), r.digest, r.id "
-        "FROM attachments AS a JOIN requests AS r ON r.id = a.request_id JOIN sources AS s ON s.id = a.source_id "
-        f"WHERE a.source_id = ?1 AND (a.{_OF_OTHERS_TOO} OR {_HAS_ENDED}) ON CONFLICT DO NOTHING",
-        (source_id,),
-    )
-    await transaction.run(
-        "DELETE FROM attachments WHERE source_id = ?1 AND request_id IN "
-        "(SELECT k.request_id FROM recalled AS k JOIN sources AS s ON s.lane = k.lane AND s.claim = k.claim "
-        "WHERE s.id = ?1)",
-        (source_id,),
-    )
-    return await _batched(transaction, source_id)
-
-
-async def _withdraw(transaction: Transaction, source_id: int) -> list[int]:
-    """Let the file ask no more for what another file asks for too; return its own requests."""
-    await transaction.run(f"DELETE FROM attachments WHERE source_id = ?1 AND {_OF_OTHERS_TOO}", (source_id,))  # noqa: S608 - our own constant
-    rows = await transaction.all("SELECT request_id FROM attachments WHERE source_id = ?", (source_id,))
-    own = [request_id for (request_id,) in rows]
-    await transaction.run(  # with a name in done/ it takes none: that would be an empty promise
-        "UPDATE sources SET open_count = ?, is_verified = 1, target = claim WHERE id = ?", (len(own), source_id)
-    )
-    return own
-
-
-async def _batched(transaction: Transaction, source_id: int) -> list[int]:
+        return False
     rows = await transaction.all(
-        "SELECT r.id FROM attachments AS a JOIN requests AS r ON r.id = a.request_id "
-        "WHERE a.source_id = ? AND r.state = 'batched'",
+        "SELECT r.id FROM attachments AS a JOIN requests AS r ON r.id = a.request_id "  # noqa: S608 - our own constants
+        f"WHERE a.source_id = ? AND ({ASKED_BY_READ_OTHERS} OR NOT {_IS_UNSENT})",
+        (source_id,),
+    )
+    staying = json.dumps([request_id for (request_id,) in rows])
+    await transaction.run(
+        "INSERT INTO recalled (lane, claim, custom_id, digest, request_id) "
+        "SELECT s.lane, s.claim, coalesce(r.numbered_from, r.custom_id), r.digest, r.id "
+        "FROM json_each(?2) AS one JOIN requests AS r ON r.id = one.value JOIN sources AS s ON s.id = ?1 "
+        "WHERE true ON CONFLICT DO NOTHING",
+        (source_id, staying),
+    )
+    await _remove_attachments(transaction, source_id, staying)
+    return True
+
+
+async def _detach(transaction: Transaction, source_id: int) -> list[int]:
+    """Let the file ask no more for what others ask for too; return what only files ask for that are being read."""
+    rows = await transaction.all(
+        f"SELECT r.id, {ASKED_BY_READ_OTHERS} OR NOT {_IS_UNSENT} "  # noqa: S608 - our own constants
+        "FROM attachments AS a JOIN requests AS r ON r.id = a.request_id "
+        "WHERE a.source_id = ?1 AND EXISTS "
+        "(SELECT 1 FROM attachments AS other WHERE other.request_id = a.request_id AND other.source_id <> ?1)",
+        (source_id,),
+    )
+    await _remove_attachments(transaction, source_id, json.dumps([request_id for request_id, _ in rows]))
+    return [request_id for request_id, stays in rows if not stays]
+
+
+async def _remove_attachments(transaction: Transaction, source_id: int, request_ids: str) -> None:
+    await transaction.run(
+        "DELETE FROM attachments WHERE source_id = ? AND request_id IN (SELECT value FROM json_each(?))",
+        (source_id, request_ids),
+    )
+
+
+async def _leave_batch(transaction: Transaction, request_ids: Sequence[int]) -> None:
+    await transaction.run(
+        "UPDATE requests SET batch_id = NULL WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(request_ids),)
+    )
+
+
+async def _requests_of(transaction: Transaction, source_id: int, condition: str) -> list[int]:
+    rows = await transaction.all(
+        "SELECT r.id FROM attachments AS a JOIN requests AS r ON r.id = a.request_id "  # noqa: S608 - our own constants
+        f"WHERE a.source_id = ? AND {condition}",
         (source_id,),
     )
     return [request_id for (request_id,) in rows]

@@ -162,9 +162,8 @@ MISTAKES = (
         mutation=Mutation(
             name="the own placeholder in done/ is not known again",
             file="folders/shelves.py",
-            before="_create(target, content, shelf, durable=False) or "
-            "_is_ours(target, content, shelf, is_alone=is_alone)",
-            after="_create(target, content, shelf, durable=False)",
+            before="if _take(target, content, shelf, is_alone=is_alone, durable=False):",
+            after="if _create(target, content, shelf, durable=False):",
         ),
     ),
     Mistake(
@@ -172,8 +171,8 @@ MISTAKES = (
         mutation=Mutation(
             name="the own explanation in rejected/ is not known again",
             file="folders/shelves.py",
-            before="if _is_ours(explanation, file.explanation, shelf, is_alone=is_alone):",
-            after="if not target:",
+            before="if _take(explanation, file.explanation, shelf, is_alone=is_alone, durable=True):",
+            after="if _create(explanation, file.explanation, shelf, durable=True):",
         ),
     ),
     Mistake(
