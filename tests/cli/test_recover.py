@@ -11,7 +11,7 @@ from .bench import Home, obeys_modes
 from .test_check import texts
 
 CLAIM = "0123456789ab-0123456789abcdef~a.md"
-DEAD, CLOSED = "dead-00000002", "closed-00000003"
+DEAD, CLOSED, LOST = "dead-00000002", "closed-00000003", "lost-00000004"
 
 needs_modes = pytest.mark.skipif(not obeys_modes(), reason="not tried: root may do everything, and there is no setpriv")
 
@@ -36,13 +36,21 @@ def recover(home: Home, *arguments: str, as_root: bool = False) -> tuple[int, st
 
 
 def test_what_an_instance_has_left_is_counted(home: Home) -> None:
-    """A folder in a claim's place is no file."""
+    """A folder in a claim's place is no file. What it had taken over counts, and so does what has lost its folder."""
     (make(home) / "_" / "folder").mkdir()
+    taken = home.root / "processing" / DEAD / f".taken-{CLOSED}" / "_"
+    taken.mkdir(parents=True)
+    (taken / CLAIM).touch()
+    for instance in (CLOSED, LOST):
+        (home.root / ".batchbox" / "batches" / instance).mkdir()
+        (home.root / ".batchbox" / "batches" / instance / "aaaaaaaa.jsonl").touch()
 
     code, said = recover(home, as_root=True)
 
     assert code == 0
-    assert f"{DEAD}: stopped; 1 file taken, 0 batches open" in said
+    assert f"{DEAD}: stopped; 2 files taken, 1 batch open" in said
+    assert f"{LOST}: its folder in processing/ has gone; 0 files taken, 1 batch open" in said
+    assert f"{CLOSED}:" not in said
 
 
 @needs_modes

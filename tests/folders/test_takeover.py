@@ -64,14 +64,62 @@ async def test_claims_of_every_lane_come_over(site: Site, other: Takeover) -> No
     (own_folder(site) / "reports").mkdir()
 
     await other.begin(INSTANCE)
-    await other.take_claims(INSTANCE)
-    await other.take_claims(INSTANCE)
-    await other.finish(INSTANCE)
+    await other.take_claims()
+    await other.take_claims()
+    await other.finish([INSTANCE])
 
     assert names_in(own_folder(site) / INBOX_LANE) == {"claim~a.md"}
     assert names_in(own_folder(site) / "reports") == {"claim~b.md"}
     assert names_in(site.path / "processing") == {OTHER_INSTANCE}
     assert await other.unfinished() == []
+
+
+THIRD_INSTANCE = Instance("host-00000003")
+
+
+def put_taken(site: Site) -> Path:
+    """Let the instance have died in its takeover of a third one, whose work lies in its folder; return that."""
+    put_claim(site, "claim~a.md")
+    taken = own_folder(site, INSTANCE) / f".taken-{THIRD_INSTANCE}"
+    (taken / INBOX_LANE).mkdir(parents=True)
+    (taken / INBOX_LANE / "claim~b.md").write_bytes(b"hello")
+    (taken / ".heartbeat").touch()
+    manifests = site.path / ".batchbox" / "batches" / THIRD_INSTANCE
+    manifests.mkdir()
+    (manifests / "aaaaaaaa.jsonl").touch()
+    return taken
+
+
+async def test_what_the_other_had_taken_comes_over_with_it(site: Site, other: Takeover) -> None:
+    put_taken(site)
+    (neighbour,) = await other.neighbours()
+
+    await other.begin(INSTANCE)
+    taken = await other.unfinished()
+    await other.take_claims()
+    await other.take_claims()
+    await other.finish(taken)
+
+    assert (neighbour.claim_count, neighbour.open_manifest_count, neighbour.is_orphaned) == (2, 1, True)
+    assert taken == [INSTANCE, THIRD_INSTANCE]
+    assert names_in(own_folder(site)) == {".heartbeat", INBOX_LANE}
+    assert names_in(own_folder(site) / INBOX_LANE) == {"claim~a.md", "claim~b.md"}
+    assert await other.unfinished() == []
+
+
+async def test_what_the_other_takes_at_the_last_moment_is_not_put_away(site: Site, other: Takeover) -> None:
+    """Its daemon may have lived, with its folder open when that was taken: nothing is finished before all is taken."""
+    put_claim(site, "claim~a.md")
+    await other.begin(INSTANCE)
+    taken = await other.unfinished()
+    await other.take_claims()
+    (own_folder(site) / f".taken-{INSTANCE}" / f".taken-{THIRD_INSTANCE}").mkdir()
+
+    with pytest.raises(OSError, match="another instance's folder") as raised:
+        await other.finish(taken)
+
+    assert raised.value.filename == THIRD_INSTANCE
+    assert await other.unfinished() == [INSTANCE, THIRD_INSTANCE]
 
 
 async def test_one_that_is_not_there_cannot_be_taken(other: Takeover) -> None:
@@ -80,14 +128,16 @@ async def test_one_that_is_not_there_cannot_be_taken(other: Takeover) -> None:
 
 
 async def test_what_was_no_claim_is_kept(site: Site, other: Takeover) -> None:
-    """Nothing is deleted that nobody knows."""
-    (own_folder(site, INSTANCE) / "note.txt").write_text("mine")
+    """Nothing is deleted that nobody knows, even if it happens to the same instance again."""
+    for text in ("mine", "mine too"):
+        own_folder(site, INSTANCE).mkdir(exist_ok=True)
+        (own_folder(site, INSTANCE) / "note.txt").write_text(text)
 
-    await other.begin(INSTANCE)
-    await other.take_claims(INSTANCE)
-    await other.finish(INSTANCE)
+        await other.begin(INSTANCE)
+        await other.take_claims()
+        await other.finish([INSTANCE])
 
-    assert [path.read_text() for path in own_folder(site).rglob("note.txt")] == ["mine"]
+    assert {path.read_text() for path in own_folder(site).rglob("note.txt")} == {"mine", "mine too"}
     assert await other.unfinished() == []
 
 
@@ -103,6 +153,18 @@ async def test_manifests_come_over_and_parts_go(site: Site, other: Takeover) -> 
     assert names_in(folder) == {OTHER_INSTANCE}
     assert await manifests.nonces() == {"aaaaaaaa": True, "bbbbbbbb": False}
     assert await manifests.read_part(Nonce("bbbbbbbb"), offset=4, length=5) == b"bbbb."
+
+
+async def test_who_is_taken_over_meanwhile_takes_no_manifests(site: Site, other: Takeover) -> None:
+    """They would be missed where the claims are now, and what they tell of would be sent again."""
+    manifest = site.path / ".batchbox" / "batches" / INSTANCE / "aaaaaaaa.jsonl"
+    manifest.touch()
+    own_folder(site).rename(site.path / "processing" / "elsewhere")
+
+    with pytest.raises(RetiredError):
+        await Manifests(site.root, OTHER_INSTANCE).take_from(INSTANCE)
+
+    assert manifest.exists()
 
 
 async def test_neighbours_that_have_left_work_are_orphaned(site: Site, other: Takeover) -> None:
@@ -121,6 +183,29 @@ async def test_neighbours_that_have_left_work_are_orphaned(site: Site, other: Ta
     assert (stopped.silent_seconds, alive.is_alive) == (None, True)
     assert silent.silent_seconds is not None
     assert 195 < silent.silent_seconds < 260
+
+
+async def test_one_of_which_only_manifests_are_left_is_told(site: Site, other: Takeover) -> None:
+    """Unless its folder is in somebody's hands, whose affair they are, or all of them are closed."""
+    batches = site.path / ".batchbox" / "batches"
+    (batches / INSTANCE / "aaaaaaaa.jsonl").touch()
+    (batches / INSTANCE / "bbbbbbbb.jsonl.closed").touch()
+    home = own_folder(site, INSTANCE)
+
+    home.rename(site.path / "away")
+    (lost,) = await other.neighbours()
+    (site.path / "away").rename(own_folder(site) / f".taken-{INSTANCE}")
+    in_our_hands = await other.neighbours()
+    seen_by_a_third = await site.root.run(lambda root: neighbours(root, None))
+    (own_folder(site) / f".taken-{INSTANCE}").rmdir()
+    (batches / INSTANCE / "aaaaaaaa.jsonl").unlink()
+    closed = await other.neighbours()
+
+    assert (lost.instance, lost.has_folder, lost.is_orphaned) == (INSTANCE, False, True)
+    assert (lost.claim_count, lost.open_manifest_count) == (0, 1)
+    assert in_our_hands == []
+    assert [(one.instance, one.open_manifest_count) for one in seen_by_a_third] == [(OTHER_INSTANCE, 1)]
+    assert closed == []
 
 
 async def test_an_instance_that_never_started_here_sees_everybody(site: Site) -> None:
@@ -161,13 +246,23 @@ def test_one_that_cannot_be_looked_at_is_told_alone_and_never_as_stopped(tmp_pat
 
 @needs_root
 @pytest.mark.parametrize(
-    "name", [f"processing/{INSTANCE}", f"processing/{INSTANCE}/_", f".batchbox/batches/{INSTANCE}"]
+    "name",
+    [
+        f"processing/{INSTANCE}",
+        f"processing/{INSTANCE}/_",
+        f".batchbox/batches/{INSTANCE}",
+        f"processing/{INSTANCE}/.taken-{THIRD_INSTANCE}",
+        f"processing/{INSTANCE}/.taken-{THIRD_INSTANCE}/_",
+        f".batchbox/batches/{THIRD_INSTANCE}",
+    ],
 )
 def test_what_is_not_ours_to_move_is_named_before_anything_is_touched(tmp_path: Path, name: str) -> None:
     make_root(tmp_path)
     (tmp_path / "processing" / OTHER_INSTANCE).mkdir()
     (tmp_path / "processing" / INSTANCE / "_").mkdir(parents=True)
-    (tmp_path / ".batchbox" / "batches" / INSTANCE).mkdir(parents=True)
+    (tmp_path / "processing" / INSTANCE / f".taken-{THIRD_INSTANCE}" / "_").mkdir(parents=True)
+    for instance in (INSTANCE, THIRD_INSTANCE):
+        (tmp_path / ".batchbox" / "batches" / instance).mkdir(parents=True)
     open_to_all(tmp_path)
     (tmp_path / name).chmod(0o755)
 

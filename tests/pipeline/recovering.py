@@ -14,6 +14,7 @@ from batchbox.errors import ConfigurationError
 from batchbox.folders.layout import Presence
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.root import open_root, read_identity
+from batchbox.folders.takeover import Takeover
 from batchbox.model import Instance
 from batchbox.service import recovering
 from batchbox.service.entering import RecoverSettings
@@ -28,6 +29,7 @@ from .bench import INSTANCE, Bench, BenchDatabase, BenchRoot
 from .invariants import NEVER
 
 OTHER = Instance("bench-00000002")
+THIRD = Instance("bench-00000003")
 ROUNDS_MAX = 300
 
 
@@ -95,6 +97,12 @@ class RecoveryBench(Bench):
         async with self.opened() as (ground, stages):
             return await recovering.recover(settings, ground, other, recorder=stages.recorder, now=self.now)
 
+    async def take(self, other: Instance) -> None:
+        """Run `recover` in a process that dies once the other's folder is taken, and before it does more."""
+        await self.start()
+        await Takeover(self.ground.root, self.instance, self.ground.presence).begin(other)
+        await self.stop()
+
     async def refuses(self) -> bool:
         """Say whether a daemon refuses to start."""
         await self.stop()
@@ -125,15 +133,15 @@ class RecoveryBench(Bench):
         for path in self.state.glob("batchbox.db*"):
             path.unlink()
 
-    async def move(self) -> None:
+    async def move(self, heir: Instance = OTHER) -> None:
         """Let this machine be lost, and go on with another one on the same root."""
         await self.stop()
         heartbeat = self.root / "processing" / self.instance / ".heartbeat"
         if heartbeat.exists():
             os.utime(heartbeat, (0, 0))
-        self.state = self.state.parent / "other state"
+        self.state = self.state.parent / f"state of {heir}"
         self.state.mkdir()
-        self.instance = OTHER
+        self.instance = heir
 
     async def order(self, kind: OrderKind, argument: str) -> str:
         """Give an order and have it obeyed; return the answer."""

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from batchbox.model import Instance
 from batchbox.service.recovering import needs_recovery
 
 from .bench import INSTANCE, Crash
-from .recovering import RecoveryBench
+from .recovering import OTHER, THIRD, RecoveryBench
 
 REQUEST = {"messages": [{"role": "user", "content": "one"}]}
 OTHER_REQUEST = {"messages": [{"role": "user", "content": "two"}]}
@@ -137,11 +138,39 @@ async def test_a_recovery_may_die_at_any_point_and_be_run_again(
     assert refusals > 40 / stride / 2
 
 
-async def recovery_dies(bench: RecoveryBench, point: int) -> bool:
+@some_or_many
+async def test_a_machine_that_is_lost_in_a_recovery_is_recovered_by_a_third(
+    is_thorough: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What it had only taken is done as well, though the third dies at any point too, and begins again."""
+    stride = 1 if is_thorough else 25
+    crash_at, has_died = 1, True
+    while has_died:
+        bench = RecoveryBench(tmp_path_factory.mktemp("thrice"), max_requests=2)
+        load(bench)
+        await run_until(bench, 90)
+        await bench.move()
+        await bench.take(INSTANCE)
+        await bench.move(THIRD)
+        has_died = await recovery_dies(bench, bench.points.passed + crash_at, OTHER)
+
+        if await is_begun(bench):
+            await bench.recover()
+        elif has_died and (bench.root / "processing" / OTHER).exists():
+            await bench.recover(OTHER)
+        await run_until(bench, None)
+
+        verify(bench)
+        assert [path.name for path in (bench.root / "processing").iterdir()] == [THIRD]
+        assert [path.name for path in (bench.root / ".batchbox" / "batches").iterdir()] == [THIRD]
+        crash_at += stride
+
+
+async def recovery_dies(bench: RecoveryBench, point: int, lost: Instance = INSTANCE) -> bool:
     """Run a recovery with a point at which it dies; return whether it reached it."""
     bench.points.crash_at = point
     try:
-        await bench.recover(INSTANCE)
+        await bench.recover(lost)
     except Crash:
         return True
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from batchbox.store.orders import OrderKind
 
 from .bench import INSTANCE
 from .fake_api import Reply, answer, errored
-from .recovering import OTHER, RecoveryBench
+from .recovering import OTHER, THIRD, RecoveryBench
 
 THREE = json.dumps({"requests": [{"messages": [{"role": "user", "content": f"question {n}"}]} for n in range(3)]})
 
@@ -316,6 +317,24 @@ async def test_an_instance_that_is_not_there_is_named_with_those_that_are(bench:
         await bench.recover(type(INSTANCE)("nobody-00000000"))
 
 
+async def test_what_was_sent_is_recovered_though_the_folder_has_gone(bench: RecoveryBench) -> None:
+    """A person deleted it in processing/: its manifests say what was sent, once there is a folder to take."""
+    bench.drop("a.md", "question")
+    await send(bench)
+    await bench.move()
+    folder = bench.root / "processing" / INSTANCE
+    shutil.rmtree(folder)
+
+    with pytest.raises(BatchboxError, match=f"{folder}: this has gone.* make that folder"):
+        await bench.recover(INSTANCE)
+    folder.mkdir()
+    await bench.recover(INSTANCE)
+    await bench.finish()
+
+    assert len(bench.api.bought) == 1
+    assert set(bench.outbox()) == {"a.md", "a.result.json"}
+
+
 async def send_nothing(bench: RecoveryBench) -> None:
     """Be at home on the root."""
     await bench.step("intake")
@@ -333,6 +352,40 @@ async def test_work_that_was_sent_elsewhere_is_left_alone(bench: RecoveryBench) 
         await bench.recover(INSTANCE)
 
     assert (bench.root / "processing" / INSTANCE).exists()
+
+
+async def test_work_that_had_been_taken_over_and_was_sent_elsewhere_is_left_alone(bench: RecoveryBench) -> None:
+    """The manifests of whoever lies in the lost machine's folder are looked at beforehand too."""
+    bench.drop("a.md", "question")
+    await send(bench)
+    await bench.move()
+    await bench.take(INSTANCE)
+    await bench.move(THIRD)
+    elsewhere = bench.settings.api.model_copy(update={"base_url": "https://gateway.example"})
+    bench.settings = bench.settings.model_copy(update={"api": elsewhere})
+
+    with pytest.raises(ConfigurationError, match="Set base_url to the former"):
+        await bench.recover(OTHER)
+
+    assert (bench.root / "processing" / OTHER).exists()
+
+
+async def test_our_own_folder_may_come_back_with_the_one_who_had_taken_it(bench: RecoveryBench) -> None:
+    """The database was lost and the name kept, so that it began anew while another machine died in its recovery."""
+    bench.drop("a.md", "question")
+    await bench.step("intake")
+    bench.advance(2)
+    await bench.step("intake")
+    await bench.move()
+    await bench.take(INSTANCE)
+    await bench.move(INSTANCE)
+
+    recovered = await bench.recover(OTHER)
+    await bench.finish()
+
+    assert recovered.instances == [OTHER, INSTANCE]
+    assert len(bench.api.bought) == 1
+    assert set(bench.outbox()) == {"a.md", "a.result.json"}
 
 
 async def test_a_manifest_that_cannot_be_understood_stops_everything(bench: RecoveryBench) -> None:

@@ -91,7 +91,7 @@ def _list(others: "Sequence[Neighbour]", settings: "Settings") -> None:
 def _told(other: "Neighbour") -> str:
     if other.unreadable is not None:
         return f"cannot be looked at ({other.unreadable.strerror}): ask as the user whose it is"
-    return f"{_sign_of_life(other)}; {_work(other)}"
+    return f"{_sign_of_life(other) if other.has_folder else 'its folder in processing/ has gone'}; {_work(other)}"
 
 
 def _sign_of_life(other: "Neighbour") -> str:

@@ -3,9 +3,14 @@
 The first act is a rename of `processing/<other>` into our own folder, under a hidden name. It takes the claims from the
 other daemon, if that still lives, at one instant: it looks for its folder before it sends, delivers or claims anything.
 It is also the mark that a takeover is under way, and stays until everything else is done: `run` does not start before.
+
+Whoever is taken over may have died in a takeover of its own. What it had taken then lies in its folder, comes with it,
+and is part of its work.
 """
 
+import errno
 import hashlib
+import itertools
 import os
 import shlex
 import time
@@ -40,6 +45,8 @@ class Neighbour:
     """How long ago its heartbeat was touched; None: it stopped in good order."""
     claim_count: int
     open_manifest_count: int
+    has_folder: bool = True
+    """Whether it has one in processing/: without it, what it had sent is found by its manifests alone."""
     unreadable: OSError | None = None
     """Why its folders cannot be looked at, so that nothing else here is known; None: they could be."""
 
@@ -89,13 +96,17 @@ class Takeover:
         """Return whose folders were taken by a takeover that did not come to its end."""
         return await self._root.run(lambda root: taken_by(root, self._own))
 
-    async def take_claims(self, other: Instance) -> None:
-        """Put the other's claims among ours, durably."""
-        await self._root.run(lambda root: self._take_claims(root, other))
+    async def take_claims(self) -> None:
+        """Put the claims in all the folders that were taken among ours, durably."""
+        await self._root.run(self._take_claims)
 
-    async def finish(self, other: Instance) -> None:
-        """Remove what is left of the other's folder: nothing of it remains to be done."""
-        await self._root.run(lambda root: self._finish(root, other))
+    async def finish(self, taken: Sequence[Instance]) -> None:
+        """Remove what is left of the folders that were taken: nothing of these instances remains to be done.
+
+        Raises OSError before anything is touched if there are others too: a daemon that lived after all may have been
+        about to take them.
+        """
+        await self._root.run(lambda root: self._finish(root, taken))
 
     async def find_originals(self, sought: Sequence[Sought]) -> dict[int, str]:
         """Return, by id, the names in done/ of those originals that are there, by their content."""
@@ -126,44 +137,61 @@ class Takeover:
             "this again."
         )
 
-    def _take_claims(self, root: int, other: Instance) -> None:
-        with (
-            folder(root, PROCESSING, self._own) as own,
-            folder(root, PROCESSING, self._own, TAKEN_PREFIX + other) as theirs,
-        ):
-            for lane in _lanes(theirs):
-                make_folder(own, lane, mode=OWN_MODE)
-                _move_all(lane, source=theirs, target=own)
+    def _take_claims(self, root: int) -> None:
+        own_place, *taken = _places(root, self._own)
+        for place in taken:
+            with folder(root, *own_place) as own, folder(root, *place) as theirs:
+                for lane in _lanes(theirs):
+                    make_folder(own, lane, mode=OWN_MODE)
+                    _move_all(lane, source=theirs, target=own)
 
-    def _finish(self, root: int, other: Instance) -> None:
-        """Rename it before it is removed: it may hold what was no claim, and then stays, under a name of no meaning."""
-        with folder(root, PROCESSING, self._own) as own:
-            with folder(own, TAKEN_PREFIX + other) as theirs, suppress(FileNotFoundError):
-                os.unlink(HEARTBEAT, dir_fd=theirs)
-            os.rename(TAKEN_PREFIX + other, LEFT_PREFIX + other, src_dir_fd=own, dst_dir_fd=own)
-            with suppress(OSError):
-                os.rmdir(LEFT_PREFIX + other, dir_fd=own)
-            sync_folder(own)
+    def _finish(self, root: int, taken: Sequence[Instance]) -> None:
+        _, *places = _places(root, self._own)
+        more = [_whose(place) for place in places if _whose(place) not in taken]
+        if more:
+            raise OSError(errno.EBUSY, "there is another instance's folder in it now", shown(more[0]))
+        for place in reversed(places):  # what lies in another's folder goes before that one
+            _remove(root, place)
 
 
 def neighbours(root: int, own: Instance | None) -> list[Neighbour]:
     """Return the other instances on the root, by what their folders say; our own heartbeat, if any, tells the time."""
     with folder(root, PROCESSING) as parent:
         now = None if own is None else _own_time(parent, own)
-        with os.scandir(parent) as entries:
-            names = sorted(entry.name for entry in entries if entry.name != own and is_folder(entry))
-        found = [_neighbour(root, parent, Instance(name), time.time() if now is None else now) for name in names]
-    return [neighbour for neighbour in found if neighbour is not None]
+        everyone = {Instance(name) for name in _folders(parent)}
+        others = sorted(everyone - {own})
+        looked = [_neighbour(root, parent, other, time.time() if now is None else now) for other in others]
+    found = [neighbour for neighbour in looked if neighbour is not None]
+    return found + [one for one in _without_folder(root, everyone) if one.instance != own]
+
+
+def _without_folder(root: int, at_home: set[Instance]) -> list[Neighbour]:
+    """Return those of which nothing but open manifests is left, besides those that have a folder in processing/.
+
+    Whose folder has been taken is not one of them: its manifests are the affair of whoever has it. If that cannot be
+    known of everybody, nobody is.
+    """
+    try:
+        known = {_whose(place) for instance in at_home for place in _places(root, instance)}
+        with folder(root, *MANIFESTS) as parent:
+            left = sorted({Instance(name) for name in _folders(parent)} - known)
+        open_counts = {instance: sum(manifests_in(root, instance).values()) for instance in left}
+    except OSError:
+        return []
+    return [
+        Neighbour(instance=instance, silent_seconds=None, claim_count=0, open_manifest_count=count, has_folder=False)
+        for instance, count in open_counts.items()
+        if count
+    ]
 
 
 def taken_by(root: int, own: Instance) -> list[Instance]:
-    """Return whose folders lie in ours."""
+    """Return whose folders lie in ours, or in one of those."""
     try:
-        with folder(root, PROCESSING, own) as descriptor:
-            names = os.listdir(descriptor)
+        _, *places = _places(root, own)
     except FileNotFoundError:
         return []
-    return [Instance(name.removeprefix(TAKEN_PREFIX)) for name in sorted(names) if name.startswith(TAKEN_PREFIX)]
+    return [*dict.fromkeys(_whose(place) for place in places)]
 
 
 def _neighbour(root: int, parent: int, instance: Instance, now: float) -> Neighbour | None:
@@ -171,8 +199,9 @@ def _neighbour(root: int, parent: int, instance: Instance, now: float) -> Neighb
     try:
         with folder(parent, instance) as theirs:
             touched = _heartbeat(theirs)
-            claim_count = sum(_claim_count(theirs, lane) for lane in _lanes(theirs))
-        open_manifest_count = sum(manifests_in(root, instance).values())
+        places = [*_places(root, instance)]
+        claim_count = sum(_claim_count(root, place) for place in places)
+        open_manifest_count = sum(sum(manifests_in(root, _whose(place)).values()) for place in places)
     except FileNotFoundError:  # somebody has just taken it over
         return None
     except OSError as error:
@@ -201,21 +230,48 @@ def _heartbeat(instance_folder: int) -> float | None:
         return None
 
 
+def _places(root: int, instance: Instance) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of an instance's folder, of those that lie taken in it and in these: the upper ones first.
+
+    Raises OSError for one that cannot be looked at, after it was yielded.
+    """
+    places: list[tuple[str, ...]] = [(PROCESSING, instance)]
+    for place in places:  # which grows meanwhile
+        yield place
+        with folder(root, *place) as descriptor:
+            places += [(*place, name) for name in sorted(_folders(descriptor)) if name.startswith(TAKEN_PREFIX)]
+
+
+def _whose(place: Sequence[str]) -> Instance:
+    return Instance(place[-1].removeprefix(TAKEN_PREFIX))
+
+
 def _folders_of(root: int, instance: Instance) -> Iterator[str]:
     """Yield the paths of the folders that files are moved out of in a takeover, those above before those below."""
-    path = f"{PROCESSING}/{instance}"
-    yield path
-    yield "/".join((*MANIFESTS, instance))
-    with suppress(FileNotFoundError, PermissionError), folder(root, PROCESSING, instance) as theirs:
-        yield from [f"{path}/{lane}" for lane in _lanes(theirs)]
+    with suppress(FileNotFoundError, PermissionError):
+        for place in _places(root, instance):
+            path = "/".join(place)
+            yield path
+            yield "/".join((*MANIFESTS, _whose(place)))
+            with folder(root, *place) as theirs:
+                yield from [f"{path}/{lane}" for lane in _lanes(theirs)]
 
 
 def _lanes(descriptor: int) -> list[str]:
+    return [name for name in _folders(descriptor) if name[0] != "."]
+
+
+def _folders(descriptor: int) -> list[str]:
     with os.scandir(descriptor) as entries:
-        return [entry.name for entry in entries if entry.name[0] != "." and is_folder(entry)]
+        return [entry.name for entry in entries if is_folder(entry)]
 
 
-def _claim_count(descriptor: int, lane: str) -> int:
+def _claim_count(root: int, place: Sequence[str]) -> int:
+    with folder(root, *place) as theirs:
+        return sum(_file_count(theirs, lane) for lane in _lanes(theirs))
+
+
+def _file_count(descriptor: int, lane: str) -> int:
     with folder(descriptor, lane) as claims, os.scandir(claims) as entries:
         return sum(1 for entry in entries if not is_folder(entry))
 
@@ -227,6 +283,20 @@ def _move_all(lane: str, *, source: int, target: int) -> None:
         sync_folder(ours)
         sync_folder(theirs)
     os.rmdir(lane, dir_fd=source)
+
+
+def _remove(root: int, place: Sequence[str]) -> None:
+    """Rename it before it is removed: it may hold what was no claim, and then stays, under a name of no meaning."""
+    *above, name = place
+    with folder(root, *above) as parent:
+        names = (with_suffix_number(LEFT_PREFIX + _whose(place), number) for number in itertools.count(1))
+        left = next(name for name in names if not exists(name, parent=parent))
+        with folder(parent, name) as theirs, suppress(FileNotFoundError):
+            os.unlink(HEARTBEAT, dir_fd=theirs)
+        os.rename(name, left, src_dir_fd=parent, dst_dir_fd=parent)
+        with suppress(OSError):
+            os.rmdir(left, dir_fd=parent)
+        sync_folder(parent)
 
 
 def _in_done(root: int, sought: Sought) -> str | None:

@@ -15,6 +15,10 @@ before the manifests are ours  | a taken folder: `run` does not start | goes on 
 before the claims are ours     | the same, and unknown manifests     | moves the others
 before a manifest is entered   | the same                            | records claims that no row knows, enters it
 before the end                 | a taken folder                      | finds everything done
+
+If this machine is lost as well, at any of these points, what it had taken lies in its folder. Whoever recovers it gets
+that by the same rename, takes each of these steps for all of them, and removes the folders, the inner ones first, only
+at the end: until then all lie in a taken folder.
 """
 
 import logging
@@ -31,7 +35,7 @@ from batchbox.folders.inbox import Inbox
 from batchbox.folders.layout import PROCESSING, confirm_instance
 from batchbox.folders.manifests import Manifests
 from batchbox.folders.outbox import Outbox
-from batchbox.folders.takeover import Neighbour, Sought, Takeover
+from batchbox.folders.takeover import Neighbour, Sought, Takeover, taken_by
 from batchbox.intake import Recorder
 from batchbox.logs import shown
 from batchbox.model import Instance, Now
@@ -150,16 +154,16 @@ async def recover(
         await _begin(settings, ground, Instance(other or ""))
     taken = await takeover.unfinished()
     for instance in taken:
-        await _manifests(ground).take_from(instance)
+        if instance != ground.instance:  # what another had taken of us may come back with it
+            await _manifests(ground).take_from(instance)
         await Outbox(ground.root, instance).remove_leftovers(stems_in_use=None)
-        await takeover.take_claims(instance)
+    await takeover.take_claims()
     await _record_claims(recorder, now, folder=ground.root.path / PROCESSING / ground.instance)
     await _place_originals(ground)
     chains = await enter_all(settings, ground, now)
     await _place_originals(ground)  # of the files that were gone
     await ground.store.recovery.adopt(ground.instance)
-    for instance in taken:
-        await takeover.finish(instance)
+    await takeover.finish(taken)
     return Recovered(
         instances=taken,
         batch_count=len(chains),
@@ -201,18 +205,28 @@ async def _begin(settings: RecoverSettings, ground: Ground, other: Instance) -> 
     unreadable = found[other].unreadable
     if unreadable is not None:
         raise _stopped(unreadable, ground.root.path / PROCESSING / other)
+    if not found[other].has_folder:
+        raise BatchboxError(
+            f"{shown(str(ground.root.path / PROCESSING / other))}: this has gone, and nothing is left of that instance "
+            "but the manifests of what it had sent. If nobody else is recovering it at this moment, make that folder, "
+            "empty, then run this again: what was sent is looked for and delivered."
+        )
     if found[other].is_alive:
         raise BatchboxError(
             f"{other} is alive: its heartbeat is {found[other].silent_seconds or 0.0:.0f} s old. Stop its daemon, or, "
             "if it has died just now, wait three minutes; then run this again."
         )
+    for instance in [other, *await ground.root.run(lambda root: taken_by(root, other))]:
+        await _require_same_address(settings, ground, instance)
+    await _takeover(ground).begin(other)
+    log.warning("instance is retired: its work is taken over", extra={"instance": other})
+
+
+async def _require_same_address(settings: RecoverSettings, ground: Ground, other: Instance) -> None:
     theirs = Manifests(ground.root, other)
     for nonce, is_open in (await theirs.nonces()).items():
         if is_open:
-            head = await head_of(theirs, nonce, ground.root.path)
-            require_same_address(head, settings)
-    await _takeover(ground).begin(other)
-    log.warning("instance is retired: its work is taken over", extra={"instance": other})
+            require_same_address(await head_of(theirs, nonce, ground.root.path), settings)
 
 
 async def _record_claims(recorder: Recorder, now: Now, *, folder: Path) -> None:
