@@ -22,8 +22,8 @@ CLAMPED_SHARE = 0.9
 SPEND_LIMIT_START = "You have reached your specified API usage limits"
 """How the message of a 400 begins that is about a spend limit (the API's documentation)."""
 
-CREDIT_START = "Your credit balance is too low"
-"""How the message of a 400 begins that is about the account's credit (the API's documentation).
+_CREDIT = re.compile(r"(?:\w+ )?credit balance is too low", re.IGNORECASE)
+"""How a message begins, but for a word, that is about the account's credit (the API's documentation).
 
 Further on in a message these words may be a request's own, which the API repeats.
 """
@@ -307,7 +307,7 @@ def _shown(text: str) -> str:
 
 
 def _is_about_money(message: str) -> bool:
-    return message.startswith((SPEND_LIMIT_START, CREDIT_START))
+    return message.startswith(SPEND_LIMIT_START) or _CREDIT.match(message) is not None
 
 
 def _judge_answer(facts: LineFacts) -> Answered | Incomplete:
