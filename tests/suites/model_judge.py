@@ -5,14 +5,17 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.fake_api import FakeBatch
 
 from .model_bench import ModelBench
 from .model_ledger import ATTEMPTS_MAX, Asked, failed_tries, fate_in
-from .model_workspace import Fate, tag_of, tags_in
+from .model_workspace import REPEATED_FATES, Fate, tag_of, tags_in
 
 SHORT_READS_MAX = 3
+REPEATED_ERRORS = frozenset({"overloaded_error", "expired"})
+"""What a request ends with whose attempts are used up."""
 MARKERS = (".result.json", ".error.json")
 
 
@@ -78,12 +81,9 @@ class Judge:
 
     def _judge_document(self, path: Path) -> None:
         document = json.loads(path.read_bytes())
-        wire_ids, batch_ids = document["wire_ids"], document["batch_ids"]
         is_error = document["status"] == "error"
-        if wire_ids:
-            assert batch_ids[-1] in self._batches, f"{path.name} is from {batch_ids[-1]}, which is not ours"
-            batch = self._batches[batch_ids[-1]]
-            params = batch.requests[wire_ids[-1]]
+        if document["wire_ids"]:
+            batch, params = self._ended_in(path, document)
             tag = tag_of(params)
             if is_error:
                 self._judge_error(document, tag, batch)
@@ -99,6 +99,21 @@ class Judge:
         self._counts[tag] += 1
         asked: Asked = self._asked[tag]
         assert asked.fits(document["custom_id"]), f"{path.name} is about [q{tag}], which is {asked.custom_id}"
+
+    def _ended_in(self, path: Path, document: Mapping[str, Any]) -> tuple[FakeBatch, bytes]:  # Any: what JSON can hold
+        """Return the batch that brought the request's end, with its params there.
+
+        That is the last one; or, while the request waited to be bought again, an earlier one that had been hidden.
+        """
+        sendings = []
+        for batch_id, wire_id in zip(document["batch_ids"], document["wire_ids"], strict=True):
+            assert batch_id in self._batches, f"{path.name} is from {batch_id}, which is not ours"
+            sendings.append((self._batches[batch_id], self._batches[batch_id].requests[wire_id]))
+        *earlier, (last, params) = sendings
+        is_repeated = fate_in(self._workspace, last, tag_of(params)) in REPEATED_FATES
+        if is_repeated and (document.get("error") or {}).get("type") not in REPEATED_ERRORS:
+            return next(((one, own) for one, own in reversed(earlier) if one.was_hidden), (last, params))
+        return last, params
 
     def _place(self, name: str, document: Mapping[str, str]) -> None:
         """Find the request that was cancelled before it was sent: one of that name that has no document yet."""
@@ -125,7 +140,7 @@ class Judge:
         error_type = document["error"]["type"]
         fate = fate_in(self._workspace, batch, tag)
         match error_type:
-            case "overloaded_error" | "expired":
+            case one if one in REPEATED_ERRORS:
                 self._failed[tag] += 1
                 is_true = fate in {Fate.TRANSIENT, Fate.EXPIRED}
             case "invalid_request_error":
