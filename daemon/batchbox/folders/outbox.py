@@ -44,6 +44,8 @@ from batchbox.folders.root import (
 )
 from batchbox.model import INBOX_LANE, Instance, Lane
 
+ANSWER_ENDS = (".md", ".txt", ".json")
+"""How answers' files mostly end, and lanes do not: a folder of such a name is in an answer's way."""
 SYNC_ALONE_UP_TO = 3
 """So many parts are cheaper to flush one by one than with the whole file system."""
 
@@ -150,7 +152,7 @@ class Outbox:
     async def names(self, lane: Lane) -> list[str]:
         """Return the names in the lane's outbox that may stand in the way of an answer's files.
 
-        Such a file has an extension: what has none and is a folder, as lanes' own are, is in nobody's way.
+        Folders are not, as lanes' own are, unless they are called like an answer.
         """
         return await self._root.run(lambda root: _names(root, lane))
 
@@ -365,7 +367,7 @@ def _folders_in(parent: int) -> list[str]:
 
 def _names_in_the_way(parent: int) -> list[str]:
     with os.scandir(parent) as entries:
-        return [entry.name for entry in entries if "." in entry.name or not is_folder(entry)]
+        return [entry.name for entry in entries if entry.name.endswith(ANSWER_ENDS) or not is_folder(entry)]
 
 
 def _find_syncfs() -> Callable[[int], None] | None:
