@@ -212,14 +212,7 @@ def _recorder(parts: _Parts, canceller: Canceller) -> Recorder:
 def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
     settings, store, retry = parts.settings, parts.store, parts.settings.retry
     own_betas = {OUTPUT_300K_BETA, *settings.api.betas}
-    twins = Twins(
-        store.twins,
-        api=parts.api,
-        catalogue=parts.catalogue,
-        vouches_for=parts.account.vouches_for,
-        ring_polling=parts.bells.polling.ring,
-        poll_seconds=settings.poll.max,
-    )
+    twins = _twins(parts)
     reconciler = _reconciler(parts, twins)
     return Dispatch(
         choosing=Choosing(
@@ -259,6 +252,17 @@ def _dispatch(parts: _Parts, key_hash: bytes) -> Dispatch:
         credit_keeper=parts.keeper(HoldName.CREDIT),
         shortage=parts.room().shortage_to_send,
         ring_delivery=parts.bells.delivery.ring,
+    )
+
+
+def _twins(parts: _Parts) -> Twins:
+    return Twins(
+        parts.store.twins,
+        api=parts.api,
+        catalogue=parts.catalogue,
+        vouches_for=parts.account.vouches_for,
+        ring_polling=parts.bells.polling.ring,
+        poll_seconds=parts.settings.poll.max,
     )
 
 
